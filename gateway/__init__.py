@@ -1,0 +1,1 @@
+"""The data plane: edges, sessions, routing, leases, lock."""

@@ -1,0 +1,3 @@
+from harbourmaster.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""The root of the command line.  Each package brings its own group in ``<package>/cli.py``; groups load when used."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from harbourmaster.core.errors import HarbourError
+
+# name -> (module:attribute, one line of help).  A group's module is imported only when that group is used, so that
+# `hm call` does not pay for the builder's imports.
+GROUPS: dict[str, tuple[str, str]] = {
+    "registry": ("registry.cli:app", "Lint, build, paper, sign and publish servers"),
+    "gateway": ("gateway.cli:app", "Run the gateway"),
+    "tools": ("gateway.cli_tools:app", "List and inspect tools"),
+    "server": ("gateway.cli_server:app", "Enable, disable and inspect servers"),
+    "token": ("gateway.cli_token:app", "The bearer tokens clients use"),
+    "client": ("gateway.cli_client:app", "Connect Claude, Cursor, VS Code and other clients"),
+    "lock": ("gateway.cli_lock:app", "The file of digests and pins"),
+    "sandbox": ("sandbox.cli:app", "See and stop running sandboxes"),
+    "policy": ("policies.cli:app", "The policies that decide what may run"),
+    "audit": ("harbourmaster.cli_audit:app", "The hash-chained record of admissions and calls"),
+    "evidence": ("registry.cli_evidence:app", "What was verified about an image"),
+}
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("harbourmaster.cli_up:up", "Set up everything that is missing, then run"),
+    "down": ("harbourmaster.cli_up:down", "Stop what `up --detach` started"),
+    "status": ("harbourmaster.cli_up:status", "What runs, and how to connect"),
+    "doctor": ("harbourmaster.cli_up:doctor", "Name each missing or odd thing and its remedy"),
+    "call": ("gateway.cli_call:call", "Call a tool: hm call SERVER.TOOL key=value ..."),
+    "verify": ("registry.cli_verify:verify", "Check an image's papers, link by link"),
+    "version": ("harbourmaster.cli_up:version", "Print the version"),
+}
+
+
+def build_app(argv: Sequence[str]) -> typer.Typer:
+    """The command line with the one group or command that ``argv`` names imported, and the others as lines of help."""
+    app = typer.Typer(
+        name="hm",
+        no_args_is_help=True,
+        add_completion=False,
+        help="Harbourmaster: MCP servers, checked, locked down and called.",
+        pretty_exceptions_enable=False,
+    )
+    wanted = next((a for a in argv if not a.startswith("-")), "")
+    for name, (target, line) in COMMANDS.items():
+        app.command(name=name, help=line if name != wanted else None)(_load(target) if name == wanted else _unused)
+    for name, (target, line) in GROUPS.items():
+        group = _load(target) if name == wanted else typer.Typer(no_args_is_help=True)
+        app.add_typer(group, name=name, help=line)
+    return app
+
+
+def _load(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _unused() -> None:
+    """Stands in for a command that this invocation did not name."""
+
+
+def print_error(error: HarbourError, *, as_json: bool = False) -> None:
+    if as_json:
+        sys.stderr.write(json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n")
+        return
+    sys.stderr.write(f"error [{error.code}]: {error.message}\n")
+    if error.remedy:
+        sys.stderr.write(f"  what to do: {error.remedy}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exit status 0 done, 1 refused or failed, 2 usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        build_app(arguments)(args=arguments, prog_name="hm")
+    except HarbourError as e:
+        print_error(e, as_json="--json" in arguments)
+        sys.exit(e.exit_status)
+    except BrokenPipeError:
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""What every package may import: errors, settings, digests, atomic files, audit.  Imports no other package of the project."""

@@ -1,0 +1,123 @@
+"""Settings: environment (``HM_*``) over ``HM_HOME/config.toml`` over the defaults here.
+
+``Settings.load()`` is called once, in the composition root or a command, and handed down; nothing else reads the
+environment.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from harbourmaster.core.errors import ConfigError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_HOME = Path("~/.harbourmaster")
+
+GATEWAY_PORT = 8811  # contract: other people's clients are configured with it
+CONSOLE_PORT = 8810
+RUNNER_PORT = 12434  # the port Docker Model Runner made customary
+
+
+class _ConfigFile(PydanticBaseSettingsSource):
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # pragma: no cover - unused hook
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = _home_from_environment() / "config.toml"
+        try:
+            return tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise ConfigError(f"{path} is not valid TOML: {e}", remedy=f"mend or remove {path}") from e
+
+
+def _home_from_environment() -> Path:
+    return Path(os.environ.get("HM_HOME") or DEFAULT_HOME).expanduser().absolute()
+
+
+class Settings(BaseSettings):
+    """Every setting, flat; ``HM_GATEWAY_PORT=9000`` or ``gateway_port = 9000`` in config.toml."""
+
+    model_config = SettingsConfigDict(env_prefix="HM_", extra="forbid", frozen=True, validate_default=True)
+
+    home: Path = Field(default_factory=_home_from_environment)
+    engine_url: str = Field(default="", description="Docker API address; empty: DOCKER_HOST, then the usual sockets")
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = Field(default=GATEWAY_PORT, ge=0, le=65535)
+    gateway_allowed_origins: tuple[str, ...] = Field(default=(), description="beside loopback origins")
+    gateway_allowed_hosts: tuple[str, ...] = Field(default=(), description="beside loopback host names")
+    build_jobs: int = Field(default=2, ge=1, le=32, description="servers built at the same time")
+    sandbox_idle_s: float = Field(default=300.0, gt=0, description="an idle sandbox stops after this many seconds")
+    call_timeout_s: float = Field(default=120.0, gt=0, description="a server must answer a call within this")
+    start_timeout_s: float = Field(default=60.0, gt=0, description="a server must finish its handshake within this")
+    max_sandboxes: int = Field(default=64, ge=1)
+    log_level: str = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _ConfigFile(settings_cls)
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        try:
+            return cls(**overrides)
+        except ValidationError as e:
+            first = e.errors()[0]
+            name = ".".join(str(p) for p in first["loc"])
+            raise ConfigError(
+                f"setting {name}: {first['msg']} (got {first.get('input')!r})",
+                remedy=f"correct HM_{name.upper()} or {name} in config.toml",
+            ) from e
+
+    # Where things live (DESIGN section 2).  Paths only; nobody creates anything by reading a setting.
+    @property
+    def oci_dir(self) -> Path:
+        return self.home / "oci"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def audit_dir(self) -> Path:
+        return self.home / "audit"
+
+    @property
+    def run_dir(self) -> Path:
+        """Process ids and sockets of what is running now."""
+        return self.home / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.home / "harbour.lock"
+
+    @property
+    def tokens_file(self) -> Path:
+        return self.home / "secrets" / "tokens.json"
+
+    @property
+    def trust_file(self) -> Path:
+        return self.home / "trust.yaml"
+
+    @property
+    def servers_dir(self) -> Path:
+        """The starter catalog: ``registry/servers/<name>/server.yaml``."""
+        return PROJECT_ROOT / "registry" / "servers"

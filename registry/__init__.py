@@ -1,0 +1,1 @@
+"""Servers become images: entries, build, SBOM, provenance, signing; the OCI layout and remote registries."""
