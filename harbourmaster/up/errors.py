@@ -1,0 +1,33 @@
+"""Errors of setting up and supervising."""
+
+from harbourmaster.core.errors import ConfigError, EngineError, HarbourError, UnavailableError
+
+
+class EngineMissing(EngineError):
+    code = "engine.missing"
+
+
+class InstallRefused(EngineMissing):
+    """A person (or the absence of one) said no to installing packages."""
+
+    code = "engine.install_refused"
+
+
+class InstallFailed(EngineError):
+    code = "engine.install_failed"
+
+
+class EngineDidNotStart(EngineError):
+    code = "engine.did_not_start"
+
+
+class GatewayDidNotStart(UnavailableError):
+    code = "gateway.did_not_start"
+
+
+class NoServerBuilt(HarbourError):
+    code = "up.no_server"
+
+
+class PortTaken(ConfigError):
+    code = "gateway.port_taken"
