@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("harbourmaster.cli_up:doctor", "Name each missing or odd thing and its remedy"),
     "call": ("gateway.cli_call:call", "Call a tool: hm call SERVER.TOOL key=value ..."),
     "verify": ("registry.cli_verify:verify", "Check an image's papers, link by link"),
+    "test": ("harbourmaster.cli_test:test", "Run the project's own tests"),
     "version": ("harbourmaster.cli_up:version", "Print the version"),
 }
 
@@ -50,7 +51,10 @@ def build_app(argv: Sequence[str]) -> typer.Typer:
     )
     wanted = next((a for a in argv if not a.startswith("-")), "")
     for name, (target, line) in COMMANDS.items():
-        app.command(name=name, help=line if name != wanted else None)(_load(target) if name == wanted else _unused)
+        extra = {"allow_extra_args": True, "ignore_unknown_options": True} if name == "test" else None
+        app.command(name=name, help=line if name != wanted else None, context_settings=extra)(
+            _load(target) if name == wanted else _unused
+        )
     for name, (target, line) in GROUPS.items():
         group = _load(target) if name == wanted else typer.Typer(no_args_is_help=True)
         app.add_typer(group, name=name, help=line)
