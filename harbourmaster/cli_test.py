@@ -25,7 +25,9 @@ def say(line: str) -> None:
 def test(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Install what is missing without asking.")] = False,
-    prepare_only: Annotated[bool, typer.Option("--prepare-only", help="Install the development tools, run nothing.")] = False,
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare-only", help="Install the development tools, run nothing.")
+    ] = False,
 ) -> None:
     """Run the tests.  Everything else on the line goes to pytest: hm test -m "not engine" -k gateway"""
     if prepare_only:

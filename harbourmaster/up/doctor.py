@@ -89,33 +89,59 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
     version = str(info.get("ServerVersion", "?"))
     yield Finding("engine", "ok", f"{version} ({info.get('Driver', '?')}, cgroup v{info.get('CgroupVersion', '1')})")
     numbers = version.split(".")
-    if numbers[0].isdigit() and (int(numbers[0]), int(numbers[1] if len(numbers) > 1 else 0)) < OLDEST_ENGINE and "podman" not in version:
+    if (
+        numbers[0].isdigit()
+        and (int(numbers[0]), int(numbers[1] if len(numbers) > 1 else 0)) < OLDEST_ENGINE
+        and "podman" not in version
+    ):
         yield Finding("engine version", "odd", f"{version} is older than 20.10", "upgrade the engine")
     yield from _engine_limits(info)
 
 
 def _engine_limits(info: dict[str, Any]) -> Iterator[Finding]:
     if not any("seccomp" in option for option in info.get("SecurityOptions") or []):
-        yield Finding("seccomp", "missing", "the engine has no seccomp: our system-call filter cannot apply", "use an engine built with seccomp")
+        yield Finding(
+            "seccomp",
+            "missing",
+            "the engine has no seccomp: our system-call filter cannot apply",
+            "use an engine built with seccomp",
+        )
     for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "pids"), ("CpuCfsQuota", "CPU")):
         if info.get(key) is False:
-            yield Finding("limits", "missing", f"the engine cannot limit {what}", f"enable the {what} cgroup controller (kernel command line or delegation)")
+            yield Finding(
+                "limits",
+                "missing",
+                f"the engine cannot limit {what}",
+                f"enable the {what} cgroup controller (kernel command line or delegation)",
+            )
     if info.get("MemoryLimit") and info.get("SwapLimit") is False:
-        yield Finding("limits", "odd", "the engine cannot limit swap; memory stays limited", "boot with swapaccount=1, or turn swap off")
+        yield Finding(
+            "limits",
+            "odd",
+            "the engine cannot limit swap; memory stays limited",
+            "boot with swapaccount=1, or turn swap off",
+        )
 
 
 def check_builder(settings: Settings) -> Iterator[Finding]:
     if shutil.which("mmdebstrap"):
         yield Finding("base images", "ok", "mmdebstrap is here for when Docker Hub does not answer")
     else:
-        yield Finding("base images", "odd", "mmdebstrap is missing; base images can only be pulled", "apt-get install mmdebstrap (./hm up offers to)")
+        yield Finding(
+            "base images",
+            "odd",
+            "mmdebstrap is missing; base images can only be pulled",
+            "apt-get install mmdebstrap (./hm up offers to)",
+        )
 
 
 def check_certificates(settings: Settings) -> Iterator[Finding]:
     for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
         value = os.environ.get(name)
         if value and not Path(value).is_file():
-            yield Finding("certificates", "missing", f"{name} names {value}, which is not a file", f"correct or unset {name}")
+            yield Finding(
+                "certificates", "missing", f"{name} names {value}, which is not a file", f"correct or unset {name}"
+            )
         elif value:
             yield Finding("certificates", "ok", f"{name}={value} is used in builds and in no image")
 

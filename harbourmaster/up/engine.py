@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox.engine import Engine
+
 from harbourmaster.core.errors import EngineError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import EngineDidNotStart, EngineMissing
 from harbourmaster.up.host import Host, ask, install_packages
-from sandbox.engine import Engine
 
 START_TIMEOUT_S = 60.0
 # docker.io is Debian's Docker engine; iptables and ca-certificates are only recommended by it but the bridge needs them.
@@ -33,7 +34,9 @@ def ensure_engine(settings: Settings, *, yes: bool, say: Callable[[str], None]) 
     if not _dockerd():
         install_packages(host, ENGINE_PACKAGES, "no container engine answers here", yes=yes, say=say)
     elif host.prefix is None:
-        raise EngineMissing("Docker is installed but its daemon does not answer", remedy="start it: sudo systemctl start docker")
+        raise EngineMissing(
+            "Docker is installed but its daemon does not answer", remedy="start it: sudo systemctl start docker"
+        )
     elif not ask("Docker is installed but its daemon does not run. Start it now?", yes=yes):
         raise EngineMissing("Docker is installed but its daemon does not run", remedy="start it, or run: ./hm up --yes")
     say("starting the container engine")
@@ -48,7 +51,9 @@ def _start(settings: Settings, host: Host) -> Engine:
     log = settings.log_dir / "engine.log"
     daemon = None
     if Path("/run/systemd/system").is_dir():
-        subprocess.run([*(host.prefix or ()), "systemctl", "start", "docker"], capture_output=True, timeout=START_TIMEOUT_S)
+        subprocess.run(
+            [*(host.prefix or ()), "systemctl", "start", "docker"], capture_output=True, timeout=START_TIMEOUT_S
+        )
     else:
         daemon = _spawn_daemon(host, log)
     return _wait_for_engine(settings, log, daemon)
@@ -56,7 +61,9 @@ def _start(settings: Settings, host: Host) -> Engine:
 
 def _spawn_daemon(host: Host, log: Path) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"  # dockerd looks for iptables and containerd there
+    path = (
+        os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+    )  # dockerd looks for iptables and containerd there
     with log.open("ab") as out:
         # Its own session: it must outlive `hm up`, as a service would.
         return subprocess.Popen(

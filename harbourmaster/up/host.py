@@ -68,7 +68,9 @@ def install_packages(host: Host, packages: Sequence[str], why: str, *, yes: bool
         raise InstallRefused(f"{why}, and {reason}, so nothing was installed", remedy=_by_hand(packages, host))
     say(f"{why}: will install the Debian packages {', '.join(packages)}")
     if not ask("Install them now?", yes=yes):
-        raise InstallRefused(f"{why}, and nobody agreed to install {', '.join(packages)}", remedy=f"run: {command}  (or: ./hm up --yes)")
+        raise InstallRefused(
+            f"{why}, and nobody agreed to install {', '.join(packages)}", remedy=f"run: {command}  (or: ./hm up --yes)"
+        )
     _apt(host, ["update", "-qq"])
     _apt(host, ["install", "-y", "-qq", "--no-install-recommends", *packages])
 
@@ -94,4 +96,6 @@ def _apt(host: Host, arguments: list[str]) -> None:
     )
     if result.returncode:
         last = " | ".join((result.stderr or result.stdout).strip().splitlines()[-3:])
-        raise InstallFailed(f"apt-get {arguments[0]} failed: {last}", remedy="mend apt (network, sources, disk), then run ./hm up again")
+        raise InstallFailed(
+            f"apt-get {arguments[0]} failed: {last}", remedy="mend apt (network, sources, disk), then run ./hm up again"
+        )

@@ -48,7 +48,17 @@ def gateway_url(settings: Settings) -> str:
 def commands(settings: Settings) -> dict[str, list[str]]:
     hm = [sys.executable, "-m", "harbourmaster"]
     return {
-        "gateway": [*hm, "gateway", "run", "--transport", "http", "--host", settings.gateway_host, "--port", str(settings.gateway_port)],
+        "gateway": [
+            *hm,
+            "gateway",
+            "run",
+            "--transport",
+            "http",
+            "--host",
+            settings.gateway_host,
+            "--port",
+            str(settings.gateway_port),
+        ],
     }
 
 
@@ -66,7 +76,9 @@ class Child:
 
     def start(self) -> None:
         with self.log_file.open("ab") as out:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=PROJECT_ROOT)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=PROJECT_ROOT
+            )
         self.born = time.monotonic()
 
     def tend(self, now: float) -> bool:
@@ -76,7 +88,9 @@ class Child:
         if self.process is not None:
             self.wait_s = backoff_after(self.wait_s, now - self.born)
             self.not_before = now + self.wait_s
-            log.warning("%s ended with status %s; starting again in %.1f s", self.name, self.process.returncode, self.wait_s)
+            log.warning(
+                "%s ended with status %s; starting again in %.1f s", self.name, self.process.returncode, self.wait_s
+            )
             self.process = None
             return True
         if now < self.not_before:

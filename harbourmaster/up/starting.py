@@ -1,0 +1,93 @@
+"""Starting and stopping the supervised processes, and waiting until the gateway answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx2
+
+from harbourmaster.core.settings import Settings
+from harbourmaster.up.errors import GatewayDidNotStart, PortTaken
+from harbourmaster.up.state import RunState, is_alive, read_state
+from harbourmaster.up.supervisor import STOP_GRACE_S, gateway_url, spawn_detached
+
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.05
+
+
+def health_url(settings: Settings) -> str:
+    return gateway_url(settings).removesuffix("/mcp") + "/healthz"
+
+
+def is_healthy(settings: Settings) -> bool:
+    try:
+        return httpx2.get(health_url(settings), timeout=1.0, trust_env=False).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def refuse_a_taken_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.gateway_host else socket.AF_INET
+    with socket.socket(family) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((settings.gateway_host, settings.gateway_port))
+        except OSError as e:
+            raise PortTaken(
+                f"the gateway cannot listen on {settings.gateway_host}:{settings.gateway_port}: {e.strerror}",
+                remedy="stop the program that has the port, or set HM_GATEWAY_PORT to another",
+            ) from e
+
+
+def start_detached(settings: Settings) -> RunState:
+    """Start the supervisor unless it runs; returns when the gateway answers."""
+    running = read_state(settings.run_dir)
+    if running is None:
+        refuse_a_taken_port(settings)
+        supervisor = spawn_detached(settings)
+    else:
+        supervisor = None
+    return _wait_until_ready(settings, supervisor)
+
+
+def _wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes] | None) -> RunState:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        state = read_state(settings.run_dir)
+        if state is not None and is_healthy(settings):
+            return state
+        if supervisor is not None and supervisor.poll() is not None:
+            break
+        time.sleep(POLL_S)
+    log = settings.log_dir / "gateway.log"
+    raise GatewayDidNotStart(
+        f"the gateway did not answer at {health_url(settings)}: {_last_line(log)}",
+        remedy=f"read {log}, or run in the foreground: ./hm gateway run --transport http",
+    )
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "no log was written"
+    return lines[-1][-300:] if lines else "its log is empty"
+
+
+def stop(settings: Settings) -> bool:
+    """End what runs; False when nothing did."""
+    state = read_state(settings.run_dir)
+    if state is None:
+        return False
+    os.kill(state.supervisor.pid, signal.SIGTERM)
+    deadline = time.monotonic() + 2 * STOP_GRACE_S
+    while is_alive(state.supervisor) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    if is_alive(state.supervisor):
+        os.kill(state.supervisor.pid, signal.SIGKILL)
+    return True

@@ -1,0 +1,41 @@
+"""Fixtures every package may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harbourmaster.core.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A developer's own HM_* settings must not steer the tests; HM_TEST_* and HM_SHARED_DATA are meant for them.
+    for name in list(os.environ):
+        if name.startswith("HM_") and not name.startswith(("HM_TEST_", "HM_SHARED_", "HM_VENV", "HM_ENGINE_URL")):
+            del os.environ[name]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty HM_HOME of this test's own, also for the processes it starts."""
+    place = tmp_path / "harbour"
+    monkeypatch.setenv("HM_HOME", str(place))
+    return place
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings.load(home=home)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Public data beside the project (not part of it); its tests are skipped where it is absent."""
+    place = Path(os.environ.get("HM_SHARED_DATA") or ROOT.parent / "shared" / "data")
+    if not place.is_dir():
+        pytest.skip(f"no public test data at {place} (set HM_SHARED_DATA)")
+    return place
