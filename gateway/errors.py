@@ -1,0 +1,157 @@
+"""The gateway's errors, and how each looks on the wire.
+
+GatewayError tree (all are ``HarbourError``):
+
+UnknownTool / UnknownPrompt / UnknownResource   no enabled server offers it
+BadRequest                                      the message breaks the protocol
+LockInvalid, TokenFileInvalid                   a state file cannot be read
+ServerChanged                                   what admission vouches for is not what the lock names
+CallTimeout, StartTimeout                       a server did not answer in time
+ServerExited, StartFailed, NoChannel            a server is gone, or cannot be reached, or may not ask
+StateLost                                       a multi-round-trip call whose other half no longer exists
+TooManySandboxes, TooManyCalls, TooManySessions a named limit
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+from harbourmaster.core.errors import (
+    ConfigError,
+    HarbourError,
+    LimitError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, REQUEST_TIMEOUT
+
+log = logging.getLogger("gateway")
+
+# Implementation-defined band of the protocol's code allocation: -32000..-32019 (2026-07-28, basic/index).
+REFUSED = -32010
+UNAVAILABLE = -32011
+LIMIT_REACHED = -32012
+RESOURCE_NOT_FOUND = -32002  # handshake revisions (2025-11-25, server/resources); modern uses INVALID_PARAMS
+
+
+class BadRequest(HarbourError):
+    """The message breaks the protocol; ``rpc`` is the JSON-RPC code to answer with."""
+
+    code = "protocol.bad_request"
+
+    def __init__(self, message: str, *, rpc: int = INVALID_REQUEST, data: Any = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.rpc = rpc
+        self.data = data
+
+
+class UnknownTool(NotFoundError):
+    code = "gateway.unknown_tool"
+    rpc: ClassVar[int] = INVALID_PARAMS  # 2025-11-25 server/tools, "Error Handling"
+
+
+class UnknownPrompt(NotFoundError):
+    code = "gateway.unknown_prompt"
+    rpc: ClassVar[int] = INVALID_PARAMS
+
+
+class UnknownResource(NotFoundError):
+    code = "gateway.unknown_resource"
+    rpc: ClassVar[int] = RESOURCE_NOT_FOUND
+
+
+class LockInvalid(ConfigError):
+    code = "lock.invalid"
+
+
+class TokenFileInvalid(ConfigError):
+    code = "token.file_invalid"
+
+
+class TokenExists(HarbourError):
+    code = "token.exists"
+
+
+class TokenUnknown(NotFoundError):
+    code = "token.unknown"
+
+
+class ServerChanged(RefusedError):
+    code = "gateway.server_changed"
+
+
+class CallTimeout(UnavailableError):
+    code = "gateway.call_timeout"
+    rpc: ClassVar[int] = REQUEST_TIMEOUT
+
+
+class CallCancelled(HarbourError):
+    code = "gateway.call_cancelled"
+    rpc: ClassVar[int] = -32800  # RequestCancelled, as LSP and the MCP SDKs number it
+
+
+class StartTimeout(UnavailableError):
+    code = "gateway.start_timeout"
+
+
+class StartFailed(UnavailableError):
+    code = "gateway.start_failed"
+
+
+class ServerExited(UnavailableError):
+    code = "gateway.server_exited"
+
+
+class NoChannel(UnavailableError):
+    code = "gateway.no_channel"
+
+
+class StateLost(UnavailableError):
+    code = "gateway.state_lost"
+
+
+class ShuttingDown(UnavailableError):
+    code = "gateway.shutting_down"
+
+
+class TooManySandboxes(LimitError):
+    code = "gateway.too_many_sandboxes"
+
+
+class TooManyCalls(LimitError):
+    code = "gateway.too_many_calls"
+
+
+class TooManySessions(LimitError):
+    code = "gateway.too_many_sessions"
+
+
+def wire_error(error: BaseException) -> dict[str, Any]:
+    """The JSON-RPC ``error`` object for ``error``: its own code and remedy, and nothing of our insides."""
+    if isinstance(error, BadRequest):
+        body: dict[str, Any] = {"code": error.rpc, "message": error.message}
+        if error.data is not None:
+            body["data"] = error.data
+        return body
+    if isinstance(error, HarbourError):
+        data = {"code": error.code}
+        if error.remedy:
+            data["remedy"] = error.remedy
+        return {"code": _rpc_code(error), "message": error.message, "data": data}
+    log.error("unexpected error while answering a request", exc_info=error)
+    return {"code": INTERNAL_ERROR, "message": "internal error", "data": {"code": "internal"}}
+
+
+def _rpc_code(error: HarbourError) -> int:
+    own = getattr(error, "rpc", None)
+    if isinstance(own, int):
+        return own
+    if isinstance(error, LimitError):
+        return LIMIT_REACHED
+    if isinstance(error, UnavailableError):
+        return UNAVAILABLE
+    if isinstance(error, RefusedError):
+        return REFUSED
+    return INTERNAL_ERROR if not isinstance(error, NotFoundError) else INVALID_PARAMS
