@@ -152,7 +152,7 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
     if not settings.lock_file.exists():
         yield Finding("servers", "odd", "no server is built yet", "run: ./hm up")
         return
-    servers = read_lock(settings.lock_file).servers
+    servers = read_lock(settings.lock_file)
     enabled = sum(1 for s in servers.values() if s.enabled)
     yield Finding("servers", "ok", f"{len(servers)} locked, {enabled} enabled")
 

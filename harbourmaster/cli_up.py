@@ -1,0 +1,92 @@
+"""`hm up`, `down`, `status`, `doctor`, `version`."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import harbourmaster
+from harbourmaster.core.settings import Settings
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to installing what is missing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+MARKS = {"ok": "[green]✓ ok[/]", "odd": "[yellow]! odd[/]", "missing": "[red]✗ missing[/]"}
+
+
+def say(line: str) -> None:
+    sys.stderr.write(f"hm: {line}\n")
+
+
+def up(
+    yes: Yes = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it runs; `hm down` ends it.")] = False,
+    servers: Annotated[str, typer.Option(help="Only these servers, separated by commas.")] = "",
+) -> None:
+    """Set up everything that is missing, verify the starter servers, run the gateway, show one real call."""
+    from harbourmaster.up.run import bring_up
+
+    names = tuple(n.strip() for n in servers.split(",") if n.strip())
+    bring_up(Settings.load(), yes=yes, detach=detach, only=names, say=say)
+
+
+def down() -> None:
+    """Stop the gateway and every sandbox.  The container engine is left running."""
+    from harbourmaster.up.run import bring_down
+
+    bring_down(Settings.load(), say=say)
+
+
+def status(as_json: Json = False) -> None:
+    """What runs, and how to connect.  Exit status 1 when nothing runs."""
+    from harbourmaster.up.report import status_report
+
+    report = status_report(Settings.load())
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print_status(report)
+    if not report["running"]:
+        raise typer.Exit(1)
+
+
+def _print_status(report: dict[str, object]) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in report.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        table.add_row(key.replace("_", " "), str(shown))
+    Console().print(table)
+    if not report["running"]:
+        say("nothing runs; start it with: ./hm up --detach")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Name each missing or odd thing and its remedy.  Exit status 1 when something needed is missing."""
+    from harbourmaster.up.doctor import examine
+
+    findings = examine(Settings.load())
+    if as_json:
+        print(json.dumps([f.as_dict() for f in findings], indent=2))
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in ("", "What", "Found", "What to do"):
+            table.add_column(column, overflow="fold")
+        for f in findings:
+            table.add_row(MARKS[f.level], f.name, f.text, f.remedy)
+        Console().print(table)
+    if any(f.level == "missing" for f in findings):
+        raise typer.Exit(1)
+
+
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    if as_json:
+        print(json.dumps({"harbourmaster": harbourmaster.__version__, "python": platform.python_version()}))
+    else:
+        print(f"harbourmaster {harbourmaster.__version__} (Python {platform.python_version()})")

@@ -1,0 +1,28 @@
+"""What `hm status` says, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.lock import read_lock
+from harbourmaster.core.settings import Settings
+from harbourmaster.up.starting import is_healthy
+from harbourmaster.up.state import is_alive, read_state
+from harbourmaster.up.supervisor import gateway_url
+
+
+def status_report(settings: Settings) -> dict[str, Any]:
+    """``{running, healthy, url, since?, processes, servers: {locked, enabled}, home}``."""
+    state = read_state(settings.run_dir)
+    servers = read_lock(settings.lock_file)
+    report: dict[str, Any] = {
+        "running": state is not None,
+        "healthy": is_healthy(settings),
+        "url": state.url if state else gateway_url(settings),
+        "home": str(settings.home),
+        "servers": {"locked": len(servers), "enabled": sum(s.enabled for s in servers.values())},
+    }
+    if state is not None:
+        report["since"] = state.since
+        report["processes"] = {name: p.pid for name, p in state.processes.items() if is_alive(p)}
+    return report
