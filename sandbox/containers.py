@@ -1,0 +1,119 @@
+"""The engine calls a sandbox is made of.  Blocking; they run in the engine's worker threads."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from sandbox.engine import Engine
+from sandbox.errors import EngineFailed, StartFailed
+
+log = logging.getLogger(__name__)
+
+EXIT_WAIT_S = 2.0  # between a container's last byte and the engine's record of its exit lie milliseconds
+REMOVE_TRIES = 4  # the engine answers 409 or 500 while it is still taking a container down
+REMOVE_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``reason`` in words for people: "exited with status 3", "out of memory"."""
+
+    status: int | None
+    oom: bool
+    reason: str
+
+
+def create(engine: Engine, body: dict[str, Any], name: str) -> str:
+    """POST /containers/create; the container's ID."""
+    try:
+        answer = engine.client.api.create_container_from_config(body, name)
+    except APIError as e:
+        raise _start_failed(name, e) from e
+    except (DockerException, requests.RequestException) as e:
+        raise EngineFailed(f"the engine could not make {name}: {e}", remedy="see: hm doctor") from e
+    for warning in answer.get("Warnings") or ():
+        log.warning("engine, on creating %s: %s", name, warning)
+    return str(answer["Id"])
+
+
+def start(engine: Engine, container: str) -> None:
+    try:
+        engine.client.api.start(container)
+    except APIError as e:
+        raise _start_failed(container[:12], e) from e
+    except (DockerException, requests.RequestException) as e:
+        raise EngineFailed(f"the engine could not start {container[:12]}: {e}", remedy="see: hm doctor") from e
+
+
+def _start_failed(name: str, error: APIError) -> StartFailed:
+    return StartFailed(
+        f"the engine refused to start {name}: {error.explanation or error}",
+        remedy="hm doctor checks the engine; hm verify checks the image",
+        status=error.status_code,
+    )
+
+
+def signal(engine: Engine, container: str, name: str) -> None:
+    """Send a signal; a container that is gone or not running is what was wanted."""
+    try:
+        engine.client.api.kill(container, name)
+    except APIError as e:
+        log.debug("signal %s to %s: %s", name, container[:12], e)
+    except (DockerException, requests.RequestException) as e:
+        log.warning("signal %s to %s: %s", name, container[:12], e)
+
+
+def finish(engine: Engine, container: str, *, wait: bool) -> Outcome:
+    """Make sure that it no longer runs, read how it ended, remove it.  ``wait``: it is ending by itself."""
+    ended = wait and _wait(engine, container, EXIT_WAIT_S)
+    if not ended:
+        signal(engine, container, "SIGKILL")
+        _wait(engine, container, EXIT_WAIT_S)
+    outcome = _outcome(engine, container, closed_output=wait and not ended)
+    remove(engine, container)
+    return outcome
+
+
+def _wait(engine: Engine, container: str, seconds: float) -> bool:
+    try:
+        engine.client.api.wait(container, timeout=seconds)
+    except NotFound:
+        return True
+    except (DockerException, requests.RequestException):
+        return False
+    return True
+
+
+def _outcome(engine: Engine, container: str, *, closed_output: bool) -> Outcome:
+    try:
+        state = engine.client.api.inspect_container(container)["State"]
+    except (DockerException, requests.RequestException) as e:
+        return Outcome(None, False, f"the engine lost it: {e}")
+    status, oom = int(state["ExitCode"]), bool(state.get("OOMKilled"))
+    if oom:
+        return Outcome(status, True, "out of memory")
+    if closed_output:
+        return Outcome(status, False, "it closed its output and went on running, so it was killed")
+    return Outcome(status, False, f"exited with status {status}")
+
+
+def remove(engine: Engine, container: str) -> bool:
+    """Kill and remove by ID or name, with its anonymous volumes.  False if it is still there after every try."""
+    for attempt in range(REMOVE_TRIES):
+        try:
+            engine.client.api.remove_container(container, v=True, force=True)
+        except NotFound:
+            return True
+        except (DockerException, requests.RequestException) as e:
+            log.debug("remove %s, try %d: %s", container, attempt + 1, e)
+            time.sleep(REMOVE_PAUSE_S * (attempt + 1))
+        else:
+            return True
+    log.error("container %s could not be removed; the reaper will try again", container)
+    return False

@@ -1,0 +1,70 @@
+"""Errors of the sandbox.
+
+EngineError
+|-- EngineMissing        nothing answers at any engine address           engine.missing
+|-- EnginePermission     the socket is there but not for us              engine.permission
+|-- EngineFailed         the engine refused or broke                     engine.failed
+|-- EngineWeak           the engine cannot enforce a setting we need     engine.weak
+`-- StartFailed          a container could not be made or started        sandbox.start_failed
+ConfigError
+`-- ProfileInvalid       a profile or seccomp file is wrong              profile.invalid
+RefusedError
+`-- SpecRefused          what was asked for weakens the profile          sandbox.refused
+UnavailableError
+`-- SandboxClosed        a write after the sandbox has ended             sandbox.closed
+LimitError
+`-- StdinFull            the server does not read its input              sandbox.stdin_full
+NotFoundError
+`-- SandboxUnknown       no such sandbox                                 sandbox.unknown
+"""
+
+from __future__ import annotations
+
+from harbourmaster.core.errors import (
+    ConfigError,
+    EngineError,
+    LimitError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+
+
+class EngineMissing(EngineError):
+    code = "engine.missing"
+
+
+class EnginePermission(EngineError):
+    code = "engine.permission"
+
+
+class EngineFailed(EngineError):
+    code = "engine.failed"
+
+
+class EngineWeak(EngineError):
+    code = "engine.weak"
+
+
+class StartFailed(EngineError):
+    code = "sandbox.start_failed"
+
+
+class ProfileInvalid(ConfigError):
+    code = "profile.invalid"
+
+
+class SpecRefused(RefusedError):
+    code = "sandbox.refused"
+
+
+class SandboxClosed(UnavailableError):
+    code = "sandbox.closed"
+
+
+class StdinFull(LimitError):
+    code = "sandbox.stdin_full"
+
+
+class SandboxUnknown(NotFoundError):
+    code = "sandbox.unknown"

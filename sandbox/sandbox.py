@@ -1,0 +1,175 @@
+"""One running sandbox: a container of the locked-down profile whose stdio is ours.
+
+create (by image ID) -> attach -> start; then lines in and out on the event loop.  Whatever goes wrong, on any path, the
+container is removed; what even that cannot reach carries the labels by which the reaper finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sandbox import containers
+from sandbox.attach import AttachStream, attach
+from sandbox.engine import Engine
+from sandbox.owner import LABEL_HOME, LABEL_IMAGE, LABEL_OWNER, LABEL_SANDBOX, LABEL_SERVER
+from sandbox.profile import Profile, container_config
+from sandbox.spec import SandboxSpec
+from sandbox.text import Tail, secret_values
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a sandbox ended.  ``status``: exit status, 128+n for signal n, None when the engine could not say."""
+
+    status: int | None
+    oom: bool
+    stderr: str
+    reason: str
+
+
+class Sandbox:
+    """Usage: ``box = await Sandbox.start(engine, profile, spec, on_line=..., on_exit=...)``; ``box.write(line)``."""
+
+    def __init__(self, engine: Engine, spec: SandboxSpec, on_exit: Callable[[Exit], None]) -> None:
+        self.name = f"hm-{spec.server[:40]}-{secrets.token_hex(4)}"
+        self.id = ""
+        self._engine = engine
+        self._on_exit = on_exit
+        self._secrets = secret_values(spec.env.items(), spec.secret_env)
+        self._stderr = Tail()
+        self._stream: AttachStream | None = None
+        self._work: Future[Any] | None = None  # the engine call under way, so that a cancelled start can wait for it
+        self._ended = asyncio.Event()  # the stream has ended
+        self._why = ""
+        self._closing: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._running = False
+
+    @classmethod
+    async def start(
+        cls,
+        engine: Engine,
+        profile: Profile,
+        spec: SandboxSpec,
+        *,
+        on_line: Callable[[bytes], None],
+        on_exit: Callable[[Exit], None],
+    ) -> Sandbox:
+        """Raises ``SpecRefused``, ``EngineWeak``, ``StartFailed`` or ``EngineFailed``; then, and when cancelled, no
+        container is left.  ``on_exit`` is called once, from the event loop, if and only if this returned."""
+        box = cls(engine, spec, on_exit)
+        try:
+            await box._start(profile, spec, on_line)
+        except BaseException:
+            if box._stream is not None:
+                box._stream.abort()
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, box._discard))
+            raise
+        box._running = True
+        if box._ended.is_set():  # it ended before we could hand it over
+            box._close()
+        return box
+
+    async def _start(self, profile: Profile, spec: SandboxSpec, on_line: Callable[[bytes], None]) -> None:
+        self.id = await self._call(self._create, profile, spec)
+        self._stream = await attach(
+            self._engine, self.id, on_line=on_line, on_stderr=self._stderr.feed, on_end=self._stream_ended
+        )
+        await self._call(containers.start, self._engine, self.id)
+
+    def _create(self, profile: Profile, spec: SandboxSpec) -> str:
+        """Runs in a worker thread."""
+        self._engine.require_enforcement()
+        labels = {
+            **spec.labels,
+            LABEL_SANDBOX: "1",
+            LABEL_HOME: self._engine.home_label,
+            LABEL_OWNER: self._engine.owner,
+            LABEL_SERVER: spec.server,
+            LABEL_IMAGE: spec.image,
+        }
+        facts = self._engine.image_facts(spec.image_id)
+        body = container_config(profile, replace(spec, labels=labels), facts)
+        return containers.create(self._engine, body, self.name)
+
+    # -- in use
+
+    def write(self, line: bytes) -> None:
+        """One JSON-RPC message and its newline.  Raises ``SandboxClosed`` or ``StdinFull``."""
+        assert self._stream is not None
+        self._stream.write(line)
+
+    async def drain(self) -> None:
+        """Wait while more is written than the server has read, up to the high-water mark."""
+        assert self._stream is not None
+        await self._stream.drain()
+
+    def stderr_tail(self) -> str:
+        """The last 64 KiB of stderr, secrets redacted, control characters visible."""
+        return self._stderr.text(self._secrets)
+
+    # -- the end
+
+    async def stop(self, *, grace_s: float = 2.0) -> None:
+        """Close stdin, SIGTERM at half of ``grace_s``, SIGKILL after it, remove.  Idempotent; returns when it is gone."""
+        if not self._ended.is_set() and not self._stopping:
+            self._stopping = True
+            await self._ask_to_end(grace_s)
+        await asyncio.shield(self._close())
+
+    async def _ask_to_end(self, grace_s: float) -> None:
+        assert self._stream is not None
+        try:
+            self._stream.close_stdin()
+            if await self._ended_within(grace_s / 2):
+                return
+            await self._call(containers.signal, self._engine, self.id, "SIGTERM")
+            await self._ended_within(grace_s / 2)
+        finally:
+            self._close()  # also when cancelled: from here on it only gets harsher
+
+    async def _ended_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._ended.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _stream_ended(self, reason: str) -> None:
+        self._why = self._why or reason
+        self._ended.set()
+        if self._running:
+            self._close()
+
+    def _close(self) -> asyncio.Task[None]:
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._finish(), name=f"close {self.name}")
+        return self._closing
+
+    async def _finish(self) -> None:
+        """Learn how it ended, remove it, tell.  Kills what still runs: without stdout there is nothing left to say."""
+        violated = bool(self._why)
+        ended_itself = self._ended.is_set() and not violated
+        outcome = await self._call(containers.finish, self._engine, self.id, wait=ended_itself)
+        if self._stream is not None:
+            self._stream.abort()
+        reason = self._why or ("stopped" if self._stopping else outcome.reason)
+        self._on_exit(Exit(outcome.status, outcome.oom, self.stderr_tail(), reason))
+
+    def _discard(self) -> None:
+        """After a failed or cancelled start, in a thread: wait for the call under way, then remove what it made."""
+        if self._work is not None and not self._work.cancel():
+            self._work.exception()
+        containers.remove(self._engine, self.name)
+
+    async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._work = self._engine.workers.submit(function, *args, **kwargs)
+        return await asyncio.wrap_future(self._work)
