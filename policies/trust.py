@@ -1,0 +1,151 @@
+"""The trust policy: whose signature is accepted for which server.
+
+``HM_HOME/trust.yaml``; the first rule whose tier and name pattern match decides, alone:
+
+    version: 1
+    rules:
+      - name: our own builds
+        tier: built                      # built, community, or any
+        servers: ["*"]                   # exact names, or patterns with *
+        keys:
+          - local: true                  # the key of this installation
+          - file: keys/acme.pub          # PEM, beside trust.yaml
+            id: sha256:9f86d0...         # optional: refuse the file if it holds another key
+          - pem: "-----BEGIN PUBLIC KEY-----..."
+        identities:
+          - issuer: https://token.actions.githubusercontent.com
+            identity: https://github.com/acme/servers/.github/workflows/release.yml@refs/heads/main
+            # or identity_regex: matched against the whole identity
+        trusted_root: trusted_root.json  # optional: a file, public-good (the default) or tuf
+
+Without the file, one rule trusts this installation's key for the tier ``built``.  A file without rules, a rule without
+keys and identities, and a server that no rule matches accept nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from harbourmaster.core.canonical import canonical_digest
+from harbourmaster.core.digests import sha256
+from harbourmaster.core.settings import Settings
+from policies.errors import TrustEmpty
+from policies.keys import SigningKey, VerifyingKey
+
+TIERS = ("built", "community")
+ANY_TIER = "any"
+
+
+@dataclass(frozen=True)
+class TrustedIdentity:
+    """An issuer and either one exact identity or a regular expression that must match all of it."""
+
+    issuer: str
+    identity: str | None = None
+    identity_regex: str | None = None
+
+    def accepts(self, issuer: str, identity: str) -> bool:
+        if issuer != self.issuer:
+            return False
+        if self.identity is not None:
+            return identity == self.identity
+        return self.identity_regex is not None and re.fullmatch(self.identity_regex, identity) is not None
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What one server's signatures must meet: any of ``keys``, or any of ``identities`` under ``trusted_root``.
+
+    ``trusted_root`` None means the public-good root; ``refresh`` that it is first updated over TUF.
+    """
+
+    rule: str
+    keys: tuple[VerifyingKey, ...] = ()
+    identities: tuple[TrustedIdentity, ...] = ()
+    trusted_root: Path | None = None
+    refresh: bool = False
+
+
+@dataclass(frozen=True)
+class TrustRule:
+    tier: str
+    servers: tuple[str, ...]
+    requirement: Requirement
+
+    def matches(self, name: str, tier: str) -> bool:
+        return self.tier in (tier, ANY_TIER) and any(fnmatchcase(name, pattern) for pattern in self.servers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON shape for ``hm policy ls`` and for the policy's digest: keys by id, the root by its bytes' digest."""
+        need = self.requirement
+        root = need.trusted_root
+        return {
+            "name": need.rule,
+            "tier": self.tier,
+            "servers": list(self.servers),
+            "keys": [key.key_id for key in need.keys],
+            "identities": [
+                {"issuer": i.issuer, "identity": i.identity, "identity_regex": i.identity_regex}
+                for i in need.identities
+            ],
+            "trusted_root": sha256(root.read_bytes()) if root else "tuf" if need.refresh else "public-good",
+        }
+
+
+@dataclass(frozen=True)
+class TrustPolicy:
+    """``source`` names the file, or says that this is the default; ``digest`` is part of every cached verdict's key."""
+
+    rules: tuple[TrustRule, ...]
+    source: str
+    digest: str
+
+    @classmethod
+    def load(cls, settings: Settings) -> TrustPolicy:
+        """Read ``settings.trust_file``, else the default; raises ``TrustInvalid`` naming file and line."""
+        path = settings.trust_file
+        local = SigningKey.load_or_create(settings.keys_dir).verifying
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return cls.default(local)
+        return cls.parse(text, path=path, local=local)
+
+    @classmethod
+    def default(cls, local: VerifyingKey) -> TrustPolicy:
+        """What this installation built and signed itself, and nothing else."""
+        rule = TrustRule("built", ("*",), Requirement("local builds", keys=(local,)))
+        return cls.of((rule,), "default (no trust.yaml): the key of this installation, for servers it built itself")
+
+    @classmethod
+    def parse(cls, text: bytes | str, *, path: Path, local: VerifyingKey | None = None) -> TrustPolicy:
+        """``path`` is named in errors; files are looked up beside it."""
+        from policies.trust_file import parse_rules
+
+        raw = text.encode() if isinstance(text, str) else text
+        return cls.of(parse_rules(raw, path=path, local=local), str(path))
+
+    @classmethod
+    def of(cls, rules: tuple[TrustRule, ...], source: str) -> TrustPolicy:
+        return cls(rules, source, canonical_digest({"version": 1, "rules": [rule.as_dict() for rule in rules]}))
+
+    def for_server(self, name: str, tier: str) -> Requirement:
+        """The requirement that signatures of ``name`` must meet; raises ``TrustEmpty`` where nobody is trusted."""
+        for rule in self.rules:
+            if rule.matches(name, tier):
+                if not rule.requirement.keys and not rule.requirement.identities:
+                    raise self._empty(name, tier, f"its rule {rule.requirement.rule!r} names no key and no identity")
+                return rule.requirement
+        raise self._empty(name, tier, "no rule matches it" if self.rules else "it has no rules")
+
+    def _empty(self, name: str, tier: str, why: str) -> TrustEmpty:
+        return TrustEmpty(
+            f"the trust policy trusts nobody for {name} (tier {tier}): {why} ({self.source})",
+            remedy="name a key or an identity for it in trust.yaml (hm policy ls shows the rules)",
+            server=name,
+            tier=tier,
+        )
