@@ -1,0 +1,61 @@
+"""What the builder and the entry reader refuse.
+
+HarbourError
+|-- ConfigError
+|   `-- EntryInvalid         entry.invalid          a server.yaml is not what the schema says
+|-- NotFoundError
+|   `-- EntryNotFound        entry.not_found        no such server in the starter catalog
+|-- EngineError
+|   |-- BaseUnavailable      build.base             no base image: the hub does not answer and mmdebstrap cannot help
+|   `-- BuildFailed          build.failed           a build step ended badly
+|-- IntegrityError
+|   |-- LayerRefused         build.layer            a layer holds what no image of ours may hold
+|   `-- ImageDiffers         build.image_differs    the engine's image is not the one that was assembled
+|-- RefusedError
+|   `-- LockMissing          entry.lock             dependencies are not pinned with hashes, or not the ones the entry names
+`-- UnavailableError
+    `-- ListingFailed        listing.failed         the server did not start, or did not answer
+"""
+
+from __future__ import annotations
+
+from harbourmaster.core.errors import (
+    ConfigError,
+    EngineError,
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+
+
+class EntryInvalid(ConfigError):
+    code = "entry.invalid"
+
+
+class EntryNotFound(NotFoundError):
+    code = "entry.not_found"
+
+
+class BaseUnavailable(EngineError):
+    code = "build.base"
+
+
+class BuildFailed(EngineError):
+    code = "build.failed"
+
+
+class LayerRefused(IntegrityError):
+    code = "build.layer"
+
+
+class ImageDiffers(IntegrityError):
+    code = "build.image_differs"
+
+
+class LockMissing(RefusedError):
+    code = "entry.lock"
+
+
+class ListingFailed(UnavailableError):
+    code = "listing.failed"
