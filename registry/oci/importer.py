@@ -14,15 +14,17 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
 
 from harbourmaster.core.digests import CHUNK, expect, is_digest
+from harbourmaster.core.errors import EngineError
 from registry.errors import ArchiveInvalid, ImageNotFound
 from registry.oci import media
 from registry.oci.blobs import Ingest
 from registry.oci.descriptor import Descriptor, image_manifest, parse_object
 from registry.oci.layout import OciLayout
 from registry.oci.streams import ChunkReader
+from registry.oci.tars import members
 
 SMALL_BYTES = 1 << 20  # parts up to this size wait in memory for manifest.json, which engines write last
 MAX_SMALL_TOTAL = 64 << 20
@@ -47,8 +49,10 @@ def import_engine_image(
     try:
         chunks = client.api.get_image(image, chunk_size=CHUNK)
         return import_archive(ChunkReader(chunks), layout, annotations=annotations)
-    except docker.errors.ImageNotFound as e:
+    except docker.errors.NotFound as e:
         raise ImageNotFound(f"the engine has no image {image}", remedy="build or load it first", image=image) from e
+    except (docker.errors.DockerException, OSError) as e:
+        raise EngineError(f"the engine could not save {image}: {e}", remedy="see: hm doctor") from e
 
 
 def import_archive(
@@ -60,7 +64,7 @@ def import_archive(
         parts = _Parts(layout, stack)
         try:
             parts.read(stream)
-        except (tarfile.TarError, EOFError) as e:
+        except tarfile.TarError as e:
             raise invalid(f"it is not a tar that can be read: {e}") from e
         config_name, layer_names = parts.listing()
         config = parts.data(config_name)
@@ -92,18 +96,17 @@ class _Parts:
 
     def read(self, stream: IO[bytes] | io.RawIOBase) -> None:
         total = 0
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
-            for count, member in enumerate(tar):
-                if count > media.MAX_ARCHIVE_MEMBERS:
-                    raise invalid(f"it has more than {media.MAX_ARCHIVE_MEMBERS} parts")
-                name = posixpath.normpath(member.name)
-                if member.issym() or member.islnk():
-                    base = posixpath.dirname(name) if member.issym() else ""
-                    self._links[name] = posixpath.normpath(posixpath.join(base, member.linkname))
-                elif member.isreg():
-                    total += self._take(name, member, tar)
-                    if total > MAX_SMALL_TOTAL:
-                        raise invalid("its small parts do not fit in memory")
+        for count, (member, tar) in enumerate(members(stream)):
+            if count > media.MAX_ARCHIVE_MEMBERS:
+                raise invalid(f"it has more than {media.MAX_ARCHIVE_MEMBERS} parts")
+            name = posixpath.normpath(member.name)
+            if member.issym() or member.islnk():
+                base = posixpath.dirname(name) if member.issym() else ""
+                self._links[name] = posixpath.normpath(posixpath.join(base, member.linkname))
+            elif member.isreg():
+                total += self._take(name, member, tar)
+                if total > MAX_SMALL_TOTAL:
+                    raise invalid("its small parts do not fit in memory")
 
     def _take(self, name: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> int:
         source = tar.extractfile(member)

@@ -118,7 +118,7 @@ def _links(package: Package) -> list[ExternalReference]:
 
 
 def _file(fs: FileSystem, path: str, layers: list[str]) -> Component:
-    node = fs.find(path)
+    node = fs.at(path)
     assert node is not None  # listed from the same tree
     return Component(
         type=ComponentType.FILE,

@@ -92,7 +92,7 @@ class _Overlay:
             self.tree.put(parts, Node("other", index))
 
     def _linked(self, index: int, member: tarfile.TarInfo) -> Node:
-        target = self.tree._exact(_parts(member.linkname))
+        target = self.tree.at("/".join(_parts(member.linkname)))
         if target is None or target.kind == "dir":
             raise invalid(f"{member.name!r} is a hard link to {member.linkname!r}, which is not there")
         return Node(

@@ -34,7 +34,7 @@ def file_set_digest(fs: FileSystem, paths: Iterable[str]) -> str:
     """SHA-256 (hex) of the lines ``<sha256>  <path>``, sorted by path, one for each regular file; empty without files."""
     h, any_file = hashlib.sha256(), False
     for path in sorted(set(paths)):
-        node = fs.find(path)
+        node = fs.at(path)
         if node is not None and node.kind == "file":
             any_file = True
             h.update(f"{node.sha256}  {path}\n".encode())
@@ -46,6 +46,6 @@ def owned_files(fs: FileSystem, names: Iterable[str]) -> tuple[str, ...]:
     found = set()
     for name in names:
         path = fs.resolve(name, follow_last=False)
-        if path and (node := fs.find(path)) is not None and node.kind == "file":
+        if path and (node := fs.at(path)) is not None and node.kind == "file":
             found.add(path)
     return tuple(sorted(found))

@@ -66,6 +66,10 @@ class FileSystem:
 
     # -- reading
 
+    def at(self, path: str) -> Node | None:
+        """The node at exactly ``path``; links are not followed."""
+        return self._exact([p for p in path.split("/") if p])
+
     def find(self, path: str) -> Node | None:
         """The node at ``path``, links followed; None when there is none or the links go in circles."""
         resolved = self.resolve(path)
