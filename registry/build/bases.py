@@ -72,10 +72,16 @@ class Bases:
     def runtime(self, runtime: str, packages: tuple[str, ...] = ()) -> Base:
         """The image that servers of ``runtime`` run on, with Debian ``packages`` added."""
         names = tuple(sorted(packages))
-        return self._get("+".join((runtime, *names)), lambda: self._make_runtime(runtime, names))
+        return self._get(_runtime_name(runtime, names), lambda: self._make_runtime(runtime, names))
 
     def builder(self, runtime: str) -> Base:
         return self._get(f"{runtime}-builder", lambda: self._make_builder(runtime))
+
+    def digests(self, runtime: str, packages: tuple[str, ...] = ()) -> tuple[str, str]:
+        """Manifest digests of the recorded runtime and builder bases, ``""`` for one that was not made yet."""
+        bases = self._read()
+        names = (_runtime_name(runtime, packages), f"{runtime}-builder")
+        return bases.get(names[0], {}).get("manifest", ""), bases.get(names[1], {}).get("manifest", "")
 
     def _get(self, name: str, make: Callable[[], Base]) -> Base:
         with self._mutex:
@@ -115,7 +121,7 @@ class Bases:
 
     def _make_runtime(self, runtime: str, packages: tuple[str, ...]) -> Base:
         if packages:
-            return self._with_packages("+".join((runtime, *packages)), self.runtime(runtime), packages)
+            return self._with_packages(_runtime_name(runtime, packages), self.runtime(runtime), packages)
         return self._from_hub(runtime, runtime) or self._from_debian(runtime)
 
     def _make_builder(self, runtime: str) -> Base:
@@ -207,6 +213,10 @@ class Bases:
         image_id = image.load(self._client, self._layout, manifest, _ref(name), base=below)
         self._progress(name, "ready", 1.0)
         return Base(name, manifest, image_id, origin)
+
+
+def _runtime_name(runtime: str, packages: tuple[str, ...]) -> str:
+    return "+".join((runtime, *sorted(packages)))
 
 
 def _ref(name: str) -> str:
