@@ -90,11 +90,12 @@ class AuditLog:
         self._nudge()
         self._writer.join(WAIT_S)
         atexit.unregister(_close_at_exit)
-        if self._queue:
-            raise self._refusal(f"; {len(self._queue)} records were not written")
+        if self._queue or self._writer.is_alive():
+            raise self._refusal(f"; {len(self._queue) or 'some'} records were not written")
 
     def _through_writer(self, record: dict[str, Any] | None) -> bytes:
-        if self._closed or len(self._queue) >= self._max_queue:
+        full = record is not None and len(self._queue) >= self._max_queue
+        if self._closed or full:
             raise self._refusal()
         done: Future[bytes] = Future()
         self._queue.append((time.time(), record, done))
