@@ -15,6 +15,7 @@ from harbourmaster.core.errors import HarbourError
 # name -> (module:attribute, one line of help).  A group's module is imported only when that group is used, so that
 # `hm call` does not pay for the builder's imports.
 GROUPS: dict[str, tuple[str, str]] = {
+    "catalog": ("catalog.cli:app", "Find servers, and say where entries come from"),
     "registry": ("registry.cli:app", "Lint, build, paper, sign and publish servers"),
     "gateway": ("gateway.cli:app", "Run the gateway"),
     "tools": ("gateway.cli_tools:app", "List and inspect tools"),

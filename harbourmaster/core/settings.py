@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     start_timeout_s: float = Field(default=60.0, gt=0, description="a server must finish its handshake within this")
     max_sandboxes: int = Field(default=64, ge=1)
     log_level: str = "info"
+    database_url: str = Field(default="", description="postgresql://...; empty: SQLite in HM_HOME/harbour.db")
 
     @classmethod
     def settings_customise_sources(
@@ -104,6 +105,10 @@ class Settings(BaseSettings):
     @property
     def log_dir(self) -> Path:
         return self.home / "logs"
+
+    @property
+    def database_file(self) -> Path:
+        return self.home / "harbour.db"
 
     @property
     def lock_file(self) -> Path:

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harbourmaster.core import audit
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.state import read_state
+
+if TYPE_CHECKING:
+    from sandbox.engine import EngineInfo
 
 Level = Literal["ok", "odd", "missing"]
 LOW_DISK_BYTES = 2 << 30  # twelve starter servers, their bases and the engine's copy of them take about 1.5 GB
@@ -85,42 +88,37 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
     from sandbox.engine import Engine
 
     engine = Engine.connect(settings)
-    info = engine.client.info()
-    version = str(info.get("ServerVersion", "?"))
-    yield Finding("engine", "ok", f"{version} ({info.get('Driver', '?')}, cgroup v{info.get('CgroupVersion', '1')})")
-    numbers = version.split(".")
-    if (
-        numbers[0].isdigit()
-        and (int(numbers[0]), int(numbers[1] if len(numbers) > 1 else 0)) < OLDEST_ENGINE
-        and "podman" not in version
-    ):
-        yield Finding("engine version", "odd", f"{version} is older than 20.10", "upgrade the engine")
-    yield from _engine_limits(info)
+    try:
+        info = engine.info()
+    finally:
+        engine.close()
+    kind = "rootless " if info.rootless else ""
+    text = f"{kind}{info.name} {info.version}, API {info.api_version}, cgroup v{info.cgroup}"
+    yield Finding("engine", "ok", f"{text}, runtimes: {', '.join(info.runtimes) or 'its own'}")
+    numbers = info.version.split(".")
+    if info.name == "docker" and numbers[0].isdigit() and (int(numbers[0]), int(numbers[1])) < OLDEST_ENGINE:
+        yield Finding("engine version", "odd", f"{info.version} is older than 20.10", "upgrade the engine")
+    yield from _enforcement(info)
 
 
-def _engine_limits(info: dict[str, Any]) -> Iterator[Finding]:
-    if not any("seccomp" in option for option in info.get("SecurityOptions") or []):
+def _enforcement(info: EngineInfo) -> Iterator[Finding]:
+    if not info.seccomp:
         yield Finding(
             "seccomp",
             "missing",
             "the engine has no seccomp: our system-call filter cannot apply",
             "use an engine built with seccomp",
         )
-    for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "pids"), ("CpuCfsQuota", "CPU")):
-        if info.get(key) is False:
-            yield Finding(
-                "limits",
-                "missing",
-                f"the engine cannot limit {what}",
-                f"enable the {what} cgroup controller (kernel command line or delegation)",
-            )
-    if info.get("MemoryLimit") and info.get("SwapLimit") is False:
+    for what in sorted({"memory", "pids", "cpu"} - info.limits):
         yield Finding(
             "limits",
-            "odd",
-            "the engine cannot limit swap; memory stays limited",
-            "boot with swapaccount=1, or turn swap off",
+            "missing",
+            f"the engine cannot limit {what}",
+            f"enable the {what} cgroup controller (kernel command line, or delegation for rootless engines)",
         )
+    if "memory" in info.limits and "swap" not in info.limits:
+        text = "the engine cannot limit swap; memory stays limited"
+        yield Finding("limits", "odd", text, "boot with swapaccount=1, or turn swap off")
 
 
 def check_builder(settings: Settings) -> Iterator[Finding]:

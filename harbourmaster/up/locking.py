@@ -1,0 +1,56 @@
+"""From verified evidence to ``harbour.lock``: what was proved about an image is what the gateway will serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from gateway.lock import LockedServer, pin_of, update_lock
+from harbourmaster.core.settings import Settings
+from policies.errors import AttestationMissing
+from policies.evidence import Evidence
+from registry.schema import Entry
+
+
+def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enabled: bool) -> LockedServer:
+    """The lock's line for ``entry``; the listing is the signed one, exactly as the server said it."""
+    if evidence.listing is None or evidence.sbom is None or evidence.signature is None:
+        raise AttestationMissing(
+            f"{entry.name}: a server without signature, SBOM and listing cannot be locked",
+            remedy=f"run: hm registry build {entry.name}",
+        )
+    listing = evidence.listing.predicate
+    return LockedServer(
+        name=entry.name,
+        tier=evidence.tier,
+        version=entry.source.version,
+        image=evidence.image,
+        image_id=evidence.image_id,
+        signer=evidence.signature.signer,
+        sbom=evidence.sbom.digest,
+        profile=profile_digest,
+        pin=pin_of(listing),
+        enabled=enabled,
+        listing=listing,
+        run=run_settings(entry),
+    )
+
+
+def run_settings(entry: Entry) -> dict[str, Any]:
+    """What the sandbox is started with: ``{command, env, limits, user?}``, parameters at their defaults."""
+    run: dict[str, Any] = {"command": entry.command(), "env": entry.environment(), "limits": entry.limits()}
+    if entry.run.user:
+        run["user"] = entry.run.user
+    return run
+
+
+def write(settings: Settings, servers: Iterable[LockedServer]) -> None:
+    """Put ``servers`` into the lock; a person's own enable and disable choices stay."""
+
+    def change(lock: dict[str, LockedServer]) -> None:
+        for server in servers:
+            before = lock.get(server.name)
+            lock[server.name] = server if before is None else replace(server, enabled=before.enabled)
+
+    update_lock(settings.lock_file, change)
