@@ -1,0 +1,57 @@
+"""
+HarbourError
+|-- SourceUnreadable        source.unreadable     a source as a whole cannot be read
+|-- SourceUnavailable       source.unavailable    a registry does not answer
+|-- SourceCursorInvalid     source.bad_cursor     a registry refuses the place where the last sync stopped
+|-- SourceUnknown           source.unknown        no source has that name
+|-- SourceExists            source.exists         another source has that name
+|-- EntryUnreadable         entry.unreadable      one entry cannot be read; the others go on
+|-- EntryUnknown            entry.unknown         no entry has that name
+|-- QueryInvalid            search.invalid        a search that cannot be understood
+|-- AdvisoryUnreadable      advisory.unreadable   one OSV record cannot be read
+`-- StatementInvalid        vex.invalid           a "not affected" statement without a known justification
+"""
+
+from __future__ import annotations
+
+from harbourmaster.core.errors import ConfigError, NotFoundError, UnavailableError, UsageError
+
+
+class SourceUnreadable(ConfigError):
+    code = "source.unreadable"
+
+
+class SourceUnavailable(UnavailableError):
+    code = "source.unavailable"
+
+
+class SourceCursorInvalid(UnavailableError):
+    code = "source.bad_cursor"
+
+
+class SourceUnknown(NotFoundError):
+    code = "source.unknown"
+
+
+class SourceExists(UsageError):
+    code = "source.exists"
+
+
+class EntryUnreadable(ConfigError):
+    code = "entry.unreadable"
+
+
+class EntryUnknown(NotFoundError):
+    code = "entry.unknown"
+
+
+class QueryInvalid(UsageError):
+    code = "search.invalid"
+
+
+class AdvisoryUnreadable(ConfigError):
+    code = "advisory.unreadable"
+
+
+class StatementInvalid(UsageError):
+    code = "vex.invalid"

@@ -1,0 +1,1 @@
+"""Alembic migrations of the catalog's tables; ``catalog.store`` runs them."""

@@ -1,0 +1,18 @@
+"""Alembic's entry: runs on the connection that ``catalog.store.migrate`` hands in, and on no other."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from catalog import models
+from catalog.store import VERSION_TABLE, is_ours
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=models.SQLModel.metadata,
+    version_table=VERSION_TABLE,
+    include_object=is_ours,
+    render_as_batch=True,  # SQLite alters tables by copying them
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,1 @@
+"""Readers of the formats that entries come in.  Each yields records and reasons; none writes or runs anything."""
