@@ -15,7 +15,7 @@ HarbourError
 |   |-- ImageNotInEngine     image.not_in_engine        the engine does not hold the verified image
 |   `-- SbomDiffers          sbom.differs               the signed SBOM is not what the image's file system says
 |-- RefusedError
-|   |-- AttestationMissing   attestation.missing        a required attestation is not attached to the image
+|   |-- SignatureMissing     signature.missing          nobody has signed the image
 |   |-- RemoteUnauthorized   remote.unauthorized        the registry wants credentials that we do not have
 |   |-- RemoteInsecure       remote.insecure            plain HTTP, or credentials sent elsewhere
 |   `-- OfflineRefused       offline                    --offline, and the answer is not on this machine
@@ -74,8 +74,8 @@ class SbomDiffers(IntegrityError):
     code = "sbom.differs"
 
 
-class AttestationMissing(RefusedError):
-    code = "attestation.missing"
+class SignatureMissing(RefusedError):
+    code = "signature.missing"
 
 
 class RemoteUnauthorized(RefusedError):

@@ -36,12 +36,7 @@ class Member:
 
 def archive_members(manifest_bytes: bytes, ref: str) -> list[Member]:
     manifest = parse_manifest(manifest_bytes)
-    compressed = [layer.media_type for layer in manifest.layers if layer.media_type != media.LAYER_TAR]
-    if compressed:
-        raise ManifestInvalid(
-            f"{manifest.digest} has layers that are not uncompressed tars ({compressed[0]})",
-            remedy="import or pull the image again: layers are stored uncompressed",
-        )
+    manifest.require_known_layers()
     blobs = {b.digest: b for b in manifest.blobs}
     return [
         _text("oci-layout", {"imageLayoutVersion": "1.0.0"}),

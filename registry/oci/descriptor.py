@@ -72,6 +72,12 @@ class Manifest:
     def blobs(self) -> tuple[Descriptor, ...]:
         return (self.config, *self.layers)
 
+    def require_known_layers(self) -> None:
+        """Raise ``ManifestInvalid`` unless every layer is a tar, plain or gzipped."""
+        for layer in self.layers:
+            if layer.media_type not in media.LAYERS:
+                raise invalid(f"{self.digest} has a layer of a kind that is not read: {layer.media_type[:100]!r}")
+
 
 def parse_manifest(data: bytes) -> Manifest:
     """Image manifests only; an index raises ``ManifestInvalid`` (choose a platform first)."""

@@ -11,8 +11,6 @@ import io
 import json
 import posixpath
 import tarfile
-import zlib
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO, Any, Protocol
 
@@ -21,6 +19,7 @@ from harbourmaster.core.errors import EngineError
 from registry.errors import ArchiveInvalid, ImageNotFound
 from registry.oci import media
 from registry.oci.blobs import Ingest
+from registry.oci.compression import NotReadable, uncompressed
 from registry.oci.descriptor import Descriptor, image_manifest, parse_object
 from registry.oci.layout import OciLayout
 from registry.oci.streams import ChunkReader
@@ -28,9 +27,6 @@ from registry.oci.tars import members
 
 SMALL_BYTES = 1 << 20  # parts up to this size wait in memory for manifest.json, which engines write last
 MAX_SMALL_TOTAL = 64 << 20
-
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class EngineClient(Protocol):
@@ -64,11 +60,11 @@ def import_archive(
         parts = _Parts(layout, stack)
         try:
             parts.read(stream)
-        except tarfile.TarError as e:
+        except (tarfile.TarError, NotReadable) as e:
             raise invalid(f"it is not a tar that can be read: {e}") from e
         config_name, layer_names = parts.listing()
         config = parts.data(config_name)
-        layers = [parts.layer(name) for name in layer_names]
+        layers = parts.layers(layer_names)
         for layer, diff_id in zip(layers, diff_ids(config, len(layers)), strict=True):
             expect(diff_id, layer.digest, "a layer of the engine's image")
         descriptor = layout.put_blob(config, media.CONFIG)
@@ -138,7 +134,13 @@ class _Parts:
         except KeyError:
             raise invalid(f"{name!r} is missing or too large") from None
 
-    def layer(self, name: str) -> Descriptor:
+    def layers(self, names: list[str]) -> list[Descriptor]:
+        try:
+            return [self._layer(name) for name in names]
+        except NotReadable as e:
+            raise invalid(str(e)) from e
+
+    def _layer(self, name: str) -> Descriptor:
         target = self._target(name)
         if target not in self._committed:
             self._committed[target] = self._commit(target)
@@ -157,37 +159,6 @@ class _Parts:
                 return name
             name = self._links[name]
         raise invalid(f"{name!r} links in a circle")
-
-
-def uncompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """A layer's tar whether it came plain or gzipped; zstd raises ``ArchiveInvalid`` (no engine saves it)."""
-    first = next(chunks, b"")
-    while len(first) < 4 and (more := next(chunks, b"")):
-        first += more
-    if first.startswith(_ZSTD):
-        raise invalid("a layer is compressed with zstd")
-    if not first.startswith(_GZIP):
-        yield first
-        yield from chunks
-        return
-    yield from _gunzip(first, chunks)
-
-
-def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Every member of a gzip stream, in pieces of at most ``CHUNK`` so that a bomb meets the size limit early."""
-    engine, data = zlib.decompressobj(wbits=31), first
-    while data:
-        try:
-            yield engine.decompress(data, CHUNK)
-        except zlib.error as e:
-            raise invalid(f"a compressed layer is broken: {e}") from e
-        if engine.eof:
-            data = engine.unused_data or next(chunks, b"")
-            engine = zlib.decompressobj(wbits=31) if data else engine
-        else:
-            data = engine.unconsumed_tail or next(chunks, b"")
-    if not engine.eof:
-        raise invalid("a compressed layer ends too early")
 
 
 def invalid(why: str) -> ArchiveInvalid:

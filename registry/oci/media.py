@@ -18,6 +18,10 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
+PLAIN_LAYERS: Final = (LAYER_TAR,)
+GZIP_LAYERS: Final = (LAYER_TAR_GZIP, DOCKER_LAYER_GZIP)  # in images that others built; ours are plain
+LAYERS: Final = PLAIN_LAYERS + GZIP_LAYERS
+
 MANIFESTS: Final = (MANIFEST, DOCKER_MANIFEST)
 INDEXES: Final = (INDEX, DOCKER_INDEX)
 

@@ -11,6 +11,7 @@ import tarfile
 
 from harbourmaster.core.digests import CHUNK
 from registry.errors import FilesystemInvalid, TooLarge
+from registry.oci.compression import NotReadable, uncompressed
 from registry.oci.descriptor import Manifest
 from registry.oci.layout import OciLayout
 from registry.oci.streams import ChunkReader
@@ -46,15 +47,16 @@ _OVERLAP = 128
 
 def filesystem_of(layout: OciLayout, manifest: Manifest) -> FileSystem:
     """The image's root file system.  Raises ``FilesystemInvalid``, ``TooLarge`` or ``DigestMismatch``."""
+    manifest.require_known_layers()
     overlay = _Overlay()
     for index, layer in enumerate(manifest.layers):
-        reader = ChunkReader(layout.blobs.chunks(layer.digest))
+        reader = ChunkReader(uncompressed(layout.blobs.chunks(layer.digest)))
         try:
             overlay.add_layer(index, reader)
-        except tarfile.TarError as e:
+            while reader.read(CHUNK):  # what follows the end mark is hashed too
+                pass
+        except (tarfile.TarError, NotReadable) as e:
             raise invalid(f"layer {layer.digest} is not a tar that can be read: {e}") from e
-        while reader.read(CHUNK):  # what follows the end mark is hashed too
-            pass
     return overlay.tree
 
 

@@ -1,0 +1,226 @@
+"""May this server's image run, now?  The full chain of ``verify.py`` once, then a cached verdict while nothing changed.
+
+A verdict is reused only while all of this is as it was: the manifest digest the name stands for, the trust policy, the
+Cedar policies, the target's facts, the list of papers in the index, and inode, size and times of every file that was
+read; for 24 hours at most.  Any doubt, and the chain is walked again.  The engine is asked every time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from harbourmaster.core.canonical import canonical_digest
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.files import SECRET_MODE, file_lock, write_atomic
+from harbourmaster.core.settings import Settings
+from registry.oci import media
+from registry.oci.layout import OciLayout
+from registry.target import Target
+from registry.verify import Checked, Verifier
+
+VERDICT_LIFE = timedelta(
+    hours=24
+)  # ours; a key that is withdrawn, or a vulnerability that is found, counts within a day
+MAX_VERDICTS_BYTES = 16 << 20
+
+
+class Audit(Protocol):
+    """What is used of ``harbourmaster.core.audit.AuditLog``; either raises when a record cannot be kept."""
+
+    def append(self, record: dict[str, Any]) -> None: ...
+    def append_durably(self, record: dict[str, Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class AdmittedImage:
+    """``image``: manifest digest; ``image_id``: what the container is created from; ``evidence``: digest of the evidence;
+    ``policies``: ids of those that decided."""
+
+    name: str
+    image: str
+    image_id: str
+    evidence: str
+    policies: tuple[str, ...]
+    cached: bool
+
+
+class Admitter:
+    """
+    >>> Admitter(settings, verifier, audit, lambda name: target_of(settings, name)).admit("time").image_id
+    'sha256:...'
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        verifier: Verifier,
+        audit: Audit,
+        target_of: Callable[[str], Target],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._verifier, self._audit, self._target_of, self._now = verifier, audit, target_of, now
+        self._verdicts = _Verdicts(settings.home / "verdicts.json")
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def admit(self, name: str) -> AdmittedImage:
+        """Blocking.  Raises the chain's typed error after the refusal is on record; raises the audit's when it is not."""
+        with self._locks[name]:
+            target: Target | None = None
+            try:
+                target = self._target_of(name)
+                admitted = self._cached(target) or self._full(target)
+            except HarbourError as e:
+                self._audit.append_durably(self._refusal(name, target, e))
+                raise
+            record = _record(admitted)
+            if admitted.cached:
+                self._audit.append(record)
+            else:
+                self._audit.append_durably(record)
+            return admitted
+
+    def forget(self, name: str) -> None:
+        """Drop the cached verdict; the next ``admit`` walks the chain."""
+        self._verdicts.put(name, None)
+
+    def _full(self, target: Target) -> AdmittedImage:
+        before = self._state(target)
+        checked = self._verifier.check(target, load=True)
+        admitted = _admitted(target.name, checked)
+        if before == self._state(target):
+            self._remember(target, admitted, checked)
+        return admitted
+
+    def _cached(self, target: Target) -> AdmittedImage | None:
+        verdict = self._verdicts.get(target.name)
+        if verdict is None or not self._stands(target, verdict):
+            return None
+        image, config = verdict["image"], verdict["config"]
+        image_id = self._verifier.engine_image(image, config)
+        if not image_id:
+            self._verifier.load(image, target.name)
+            image_id = self._verifier.engine_image(image, config)
+        if image_id != verdict["image_id"]:
+            return None
+        return AdmittedImage(target.name, image, image_id, verdict["evidence"], tuple(verdict["policies"]), cached=True)
+
+    def _stands(self, target: Target, verdict: dict[str, Any]) -> bool:
+        try:
+            expires = datetime.fromisoformat(verdict["expires"])
+            fresh = self._now() < expires <= self._now() + VERDICT_LIFE
+            same = verdict["state"] == self._state(target)
+            return fresh and same and verdict["files"] == _files(self._verifier.layout, list(verdict["files"]))
+        except (KeyError, TypeError, ValueError, AttributeError, OSError):
+            return False
+
+    def _remember(self, target: Target, admitted: AdmittedImage, checked: Checked) -> None:
+        verdict = {
+            "image": admitted.image,
+            "config": checked.evidence.config_digest,
+            "image_id": admitted.image_id,
+            "evidence": admitted.evidence,
+            "policies": list(admitted.policies),
+            "state": self._state(target),
+            "files": _files(self._verifier.layout, list(checked.blobs)),
+            "expires": (self._now() + VERDICT_LIFE).isoformat(),
+        }
+        self._verdicts.put(target.name, verdict)
+
+    def _state(self, target: Target) -> str:
+        """One digest of all that a verdict depends on beside the files' own state."""
+        image = self._verifier.resolve(target)
+        facts = dataclasses.asdict(target.facts) | {"now": None}
+        return canonical_digest(
+            {
+                "target": [target.name, target.tier, target.ref, target.locked, facts],
+                "image": image,
+                "trust": self._verifier.trust.digest,
+                "policies": self._verifier.policies.digest,
+                "papers": _papers(self._verifier.layout, image),
+            }
+        )
+
+    def _refusal(self, name: str, target: Target | None, error: HarbourError) -> dict[str, Any]:
+        image = ""
+        if target is not None:
+            with contextlib.suppress(HarbourError):
+                image = self._verifier.layout.resolve(target.ref)
+        policies = error.details.get("policies")
+        return {
+            "kind": "admission",
+            "server": name,
+            "image": image,
+            "verdict": "refused",
+            "code": error.code,
+            "policies": list(policies) if isinstance(policies, list | tuple) else [],
+        }
+
+
+class _Verdicts:
+    """``HM_HOME/verdicts.json``; a file that cannot be read is no verdict."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        verdict = self._read().get(name)
+        return verdict if isinstance(verdict, dict) else None
+
+    def put(self, name: str, verdict: dict[str, Any] | None) -> None:
+        with file_lock(self._path.with_suffix(".guard")):
+            verdicts = self._read()
+            if verdict is None:
+                verdicts.pop(name, None)
+            else:
+                verdicts[name] = verdict
+            body = json.dumps({"version": 1, "verdicts": verdicts}, indent=1, sort_keys=True)
+            write_atomic(self._path, body.encode(), mode=SECRET_MODE)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self._path.open("rb") as f:
+                body = json.loads(f.read(MAX_VERDICTS_BYTES))
+            verdicts = body["verdicts"] if body["version"] == 1 else {}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+        return verdicts if isinstance(verdicts, dict) else {}
+
+
+def _files(layout: OciLayout, digests: list[str]) -> dict[str, list[int]]:
+    """Digest -> inode, size, and both times: the change time tells of an edit that put the other one back."""
+    stats = {d: layout.blob_path(d).stat() for d in digests}
+    return {d: [s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for d, s in stats.items()}
+
+
+def _papers(layout: OciLayout, image: str) -> list[str]:
+    """What the index lists as attached to the image (or does not say what it is attached to)."""
+    hinted = ((e.digest, e.annotations) for e in layout.index.read())
+    return sorted({d for d, a in hinted if media.REF_NAME not in a and a.get(media.SUBJECT_HINT, image) == image})
+
+
+def _admitted(name: str, checked: Checked) -> AdmittedImage:
+    evidence = checked.evidence
+    digest = canonical_digest(evidence.as_dict())
+    return AdmittedImage(name, evidence.image, evidence.image_id, digest, checked.verdict.policies, cached=False)
+
+
+def _record(admitted: AdmittedImage) -> dict[str, Any]:
+    return {
+        "kind": "admission",
+        "server": admitted.name,
+        "image": admitted.image,
+        "verdict": "admitted",
+        "policies": list(admitted.policies),
+        "evidence": admitted.evidence,
+        "cached": admitted.cached,
+    }
