@@ -122,7 +122,12 @@ def _server(name: str, fields: dict[str, Any]) -> LockedServer:
 def _check_listing(name: str, listing: Any) -> None:
     if not isinstance(listing, dict) or not isinstance(listing.get("protocolVersion"), str):
         raise ValueError(f"{name}.listing must be an object with a protocolVersion")
-    for part, key in (("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")):
+    for part, key in (
+        ("tools", "name"),
+        ("prompts", "name"),
+        ("resources", "uri"),
+        ("resourceTemplates", "uriTemplate"),
+    ):
         items = listing.get(part, [])
         if not isinstance(items, list) or not all(isinstance(i, dict) and isinstance(i.get(key), str) for i in items):
             raise ValueError(f"{name}.listing.{part} must be a list of objects with a {key}")

@@ -73,7 +73,9 @@ class TokenStore:
             raise UsageError(f"not a token name: {name!r}", remedy="letters, digits, '.', '_' and '-', at most 64")
         with self._exclusive():
             if name in self._tokens:
-                raise TokenExists(f"there is a token named {name}", remedy=f"choose another name, or: hm token revoke {name}")
+                raise TokenExists(
+                    f"there is a token named {name}", remedy=f"choose another name, or: hm token revoke {name}"
+                )
             return self._add(name, keep=name == DEFAULT)
 
     def revoke(self, name: str) -> None:
@@ -144,5 +146,7 @@ def _read(path: Path) -> dict[str, TokenInfo]:
         if any(len(bytes.fromhex(t.sha256)) != hashlib.sha256().digest_size for t in tokens):
             raise ValueError("a hash is not a sha256")
     except (ValueError, KeyError, TypeError) as e:
-        raise TokenFileInvalid(f"{path} cannot be read: {e}", remedy=f"mend it, or remove it and run: hm token show") from e
+        raise TokenFileInvalid(
+            f"{path} cannot be read: {e}", remedy="mend it, or remove it and run: hm token show"
+        ) from e
     return {t.name: t for t in tokens}

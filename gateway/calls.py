@@ -1,0 +1,115 @@
+"""One request on its way through the gateway, and the outlet its side messages leave by."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.messages import RequestId
+
+if TYPE_CHECKING:
+    from gateway.upstream import Upstream
+
+
+class Outlet:
+    """Takes messages about one request (or one session) to the client, in order, before the result.
+
+    This base carries nothing: it stands in where there is no client (a server's own handshake).
+    """
+
+    gone: bool = False  # the client has left; nothing will be read any more
+
+    def push(self, message: bytes) -> bool:
+        """Queue ``message``; False when this outlet cannot carry it."""
+        return False
+
+    def watch(self) -> None:
+        """Begin to notice the client leaving.  Only slow requests pay for it."""
+
+    def ping(self) -> None:
+        """Show that the stream is alive, if it is one."""
+
+    def close(self) -> None:
+        """End a standing stream."""
+
+
+NOWHERE: Final = Outlet()
+
+
+@dataclass(slots=True)
+class Question:
+    """A server's request that a modern client will see as an input request."""
+
+    server_id: RequestId
+    method: str
+    params: dict[str, Any]
+
+
+ASKED: Final[dict[str, Any]] = {}  # what ``Call.turn`` yields when the server asked something instead of answering
+
+
+class Call:
+    """In flight between a client and a server.  ``turn`` yields the server's response, or ``ASKED``."""
+
+    __slots__ = (
+        "deadline",
+        "key",
+        "log_level",
+        "method",
+        "outlet",
+        "progress_token",
+        "questions",
+        "started",
+        "timeout",
+        "turn",
+        "upstream",
+        "upstream_id",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        method: str,
+        outlet: Outlet,
+        timeout: float,
+        log_level: str | None = None,
+    ) -> None:
+        self.key: RequestId = 0  # where the client's table has it
+        self.method = method
+        self.outlet = outlet
+        self.timeout = timeout
+        self.log_level = log_level
+        self.turn: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self.turn.add_done_callback(_retrieve)
+        self.started = loop.time()
+        self.deadline = self.started + timeout
+        self.progress_token: RequestId | None = None
+        self.questions: dict[str, Question] = {}
+        self.upstream: Upstream | None = None
+        self.upstream_id = 0
+
+    def settle(self, body: dict[str, Any]) -> None:
+        if not self.turn.done():
+            self.turn.set_result(body)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.turn.done():
+            self.turn.set_exception(error)
+
+    def next_turn(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        """Wait for the server once more."""
+        self.turn = loop.create_future()
+        self.turn.add_done_callback(_retrieve)
+        self.timeout = timeout
+        self.deadline = loop.time() + timeout
+
+    def touch(self, now: float) -> None:
+        """The server showed progress: it has its whole time again (2025-11-25, basic/lifecycle "Timeouts")."""
+        self.deadline = now + self.timeout
+
+
+def _retrieve(turn: asyncio.Future[dict[str, Any]]) -> None:
+    """A failure that nobody waits for any more is not an unhandled error."""
+    if not turn.cancelled():
+        turn.exception()

@@ -1,0 +1,76 @@
+"""What both kinds of client have in common: a principal, leases, calls in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from gateway.calls import Call
+from gateway.errors import BadRequest, TooManyCalls
+from gateway.leases import Holder, Lease
+from gateway.limits import LIMITS
+from gateway.messages import RequestId
+from gateway.upstream import Upstream
+from harbourmaster.core.errors import HarbourError
+
+
+class Downstream(Holder):
+    """A client; the owner of its leases."""
+
+    modern = False
+
+    def __init__(self, principal: str, key: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.principal = principal
+        self.label = hashlib.sha256(key.encode()).hexdigest()[:16]  # a session id is a secret; the audit gets this
+        self.loop = loop
+        self.leases: dict[str, Lease] = {}
+        self.calls: dict[RequestId, Call] = {}
+        self.version = ""
+        self.client_info: dict[str, Any] = {"name": "unknown", "version": "0"}
+        self.capabilities: dict[str, Any] = {}
+        self.log_level: str | None = None
+        self.public_uri: Callable[[str, str], str] = _own_uri
+        self.used = loop.time()
+
+    def enter(self, call: Call, request_id: RequestId) -> None:
+        """Register a call; raises ``BadRequest`` for an id in use, ``TooManyCalls``."""
+        if request_id in self.calls:
+            raise BadRequest(f"Invalid Request: id {request_id!r} is already in flight")
+        if len(self.calls) >= LIMITS.calls_per_client:
+            raise TooManyCalls(
+                f"{LIMITS.calls_per_client} calls of this client are in flight", remedy="wait for one to end"
+            )
+        call.key = request_id
+        self.calls[request_id] = call
+
+    def leave(self, call: Call) -> None:
+        if self.calls.get(call.key) is call:
+            del self.calls[call.key]
+
+    def cancel(self, call: Call, reason: str, error: HarbourError) -> None:
+        """The client gave up on ``call``: tell the server, release whoever waits for it."""
+        if call.upstream is not None:
+            call.upstream.cancel(call, reason)
+        call.fail(error)
+
+    def with_public_uri(self, upstream: Upstream, body: dict[str, Any]) -> None:
+        """Name a changed resource as this client knows it."""
+        if body["method"] == "notifications/resources/updated":
+            params = body.get("params", {})
+            if isinstance(params.get("uri"), str):
+                params["uri"] = self.public_uri(upstream.server.name, params["uri"])
+
+    def server_notified(self, upstream: Upstream, body: dict[str, Any]) -> None:
+        raise TypeError("a client kind must say where notifications go")
+
+    def server_asked(self, upstream: Upstream, body: dict[str, Any]) -> None:
+        raise TypeError("a client kind must say where requests go")
+
+    def server_withdrew(self, upstream: Upstream, params: dict[str, Any]) -> None:
+        """The server no longer wants an answer to its request."""
+
+
+def _own_uri(server: str, uri: str) -> str:
+    return uri

@@ -1,0 +1,171 @@
+"""Who may speak to the HTTP edge at all: host, origin, token, and what they say they send and accept.
+
+Verdicts on header values are remembered (values repeat; the tables are bounded), so a warm request pays for dictionary
+look-ups and one sha256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST
+
+from gateway.messages import encode
+from gateway.tokens import TokenStore
+
+Headers = dict[bytes, bytes]
+
+REALM: Final = b'Bearer realm="harbourmaster"'  # RFC 6750 section 3
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_REMEMBERED: Final = 256
+
+# Headers that must not be repeated: readers who take the first copy and readers who take the last would disagree.
+_SINGLE: Final = frozenset(
+    {
+        b"host",
+        b"origin",
+        b"authorization",
+        b"content-type",
+        b"content-length",
+        b"mcp-session-id",
+        b"mcp-protocol-version",
+        b"mcp-method",
+        b"mcp-name",
+    }
+)
+
+
+class HttpRefusal(Exception):
+    """An answer without a JSON-RPC request to blame: a status, and a JSON-RPC error with a null id."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        remedy: str = "",
+        rpc: int = INVALID_REQUEST,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = list(headers)
+        data: dict[str, Any] = {"code": code, **({"remedy": remedy} if remedy else {})}
+        self.body = encode({"jsonrpc": "2.0", "id": None, "error": {"code": rpc, "message": message, "data": data}})
+
+
+class Guard:
+    def __init__(self, tokens: TokenStore, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        """``hosts``: names beside loopback, without port.  ``origins``: beside loopback ones, as browsers send them."""
+        self._tokens = tokens
+        self._hosts = LOOPBACK | {h.lower() for h in hosts}
+        self._origins = frozenset(o.lower().rstrip("/") for o in origins)
+        self._good_hosts: set[bytes] = set()
+        self._accepts: dict[bytes | None, tuple[bool, bool]] = {}
+
+    def headers(self, raw: list[tuple[bytes, bytes]]) -> Headers:
+        """The headers as a mapping; raises ``HttpRefusal`` when one that decides something is repeated."""
+        headers = dict(raw)
+        if len(headers) != len(raw):
+            seen: set[bytes] = set()
+            for name, _ in raw:
+                if name in seen and (name in _SINGLE or name.startswith(b"mcp-param-")):
+                    raise HttpRefusal(
+                        400,
+                        "http.repeated_header",
+                        f"{name.decode()} header appears more than once",
+                        rpc=HEADER_MISMATCH,
+                    )
+                seen.add(name)
+        return headers
+
+    def principal(self, headers: Headers) -> str:
+        """Whose token this is, the host and origin being ours.  Raises ``HttpRefusal``: 421, 403, 401."""
+        host = headers.get(b"host", b"")
+        if host not in self._good_hosts:
+            self._check_host(host)
+        origin = headers.get(b"origin")
+        if origin is not None:
+            self._check_origin(origin)
+        return self._authenticate(headers.get(b"authorization"))
+
+    def check_host(self, headers: Headers) -> None:
+        """DNS rebinding stops here; also for what needs no token."""
+        host = headers.get(b"host", b"")
+        if host not in self._good_hosts:
+            self._check_host(host)
+
+    def accepts(self, headers: Headers) -> tuple[bool, bool]:
+        """(JSON, SSE): what the client takes; no Accept header means anything (RFC 9110 section 12.5.1)."""
+        value = headers.get(b"accept")
+        known = self._accepts.get(value)
+        if known is None:
+            if len(self._accepts) >= _REMEMBERED:
+                self._accepts.clear()
+            known = self._accepts[value] = _accepted(value)
+        return known
+
+    def _check_host(self, host: bytes) -> None:
+        if _without_port(host.decode("latin-1")).lower() not in self._hosts:
+            raise HttpRefusal(
+                421,
+                "http.wrong_host",
+                "this gateway does not answer to that host name",
+                remedy="use 127.0.0.1 or localhost, or add the name to gateway_allowed_hosts",
+            )
+        if len(self._good_hosts) >= _REMEMBERED:
+            self._good_hosts.clear()
+        self._good_hosts.add(host)
+
+    def _check_origin(self, origin: bytes) -> None:
+        text = origin.decode("latin-1").lower().rstrip("/")
+        scheme, _, rest = text.partition("://")
+        if text in self._origins or (scheme in ("http", "https") and _without_port(rest) in LOOPBACK):
+            return
+        raise HttpRefusal(
+            403,
+            "http.wrong_origin",
+            "web pages of that origin may not use this gateway",
+            remedy="add the origin to gateway_allowed_origins",
+        )
+
+    def _authenticate(self, authorization: bytes | None) -> str:
+        if authorization is None:
+            raise _unauthorized("auth.missing", "a bearer token is required", REALM)
+        scheme, _, token = authorization.partition(b" ")
+        principal = self._tokens.principal(token.strip()) if scheme.lower() == b"bearer" else None
+        if principal is None:
+            raise _unauthorized("auth.invalid", "that token is not known here", REALM + b', error="invalid_token"')
+        return principal
+
+
+def is_json(headers: Headers) -> bool:
+    kind = headers.get(b"content-type", b"")
+    return kind == b"application/json" or kind.partition(b";")[0].strip().lower() == b"application/json"
+
+
+def _unauthorized(code: str, message: str, challenge: bytes) -> HttpRefusal:
+    return HttpRefusal(
+        401,
+        code,
+        message,
+        remedy="send the header 'Authorization: Bearer ...' with what `hm token show` prints",
+        headers=[(b"www-authenticate", challenge)],
+    )
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[: host.find("]") + 1]
+    return host.partition(":")[0]
+
+
+def _accepted(value: bytes | None) -> tuple[bool, bool]:
+    if value is None:
+        return True, True
+    kinds = {part.partition(b";")[0].strip().lower() for part in value.split(b",")}
+    anything = b"*/*" in kinds
+    json = anything or b"application/json" in kinds or b"application/*" in kinds
+    return json, anything or b"text/event-stream" in kinds or b"text/*" in kinds

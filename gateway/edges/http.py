@@ -1,0 +1,284 @@
+"""Streamable HTTP, both eras, as a bare ASGI application: ``/mcp`` (POST, GET, DELETE) and ``/healthz``.
+
+Rules of the wire: 2025-11-25 basic/transports "Streamable HTTP" (sessions, 202, 404, one standing GET stream) and
+2026-07-28 basic/transports (no session, routing headers, HTTP statuses for JSON-RPC errors, closing cancels).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from gateway import eras
+from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
+from gateway.edges.streams import PostStream, RawHeaders, Receive, Send, StandingStream, send_body
+from gateway.errors import BadRequest
+from gateway.forward import HeaderMap, Reply, failure
+from gateway.gateway import Gateway
+from gateway.limits import LIMITS
+from gateway.messages import NOTIFICATION, REQUEST, decode, error_message, id_of, kind_of
+from gateway.sessions import Session
+from harbourmaster.core.errors import HarbourError
+
+log = logging.getLogger("gateway.http")
+
+PATH: Final = "/mcp"
+HEALTH_PATH: Final = "/healthz"
+SLOW_BODY_S: Final = 30.0  # a client that has begun a body must end it within this
+
+_SESSION: Final = b"mcp-session-id"
+_VERSION: Final = b"mcp-protocol-version"
+_HANDSHAKE: Final = frozenset(v.encode() for v in eras.HANDSHAKE_PROTOCOL_VERSIONS)
+_NO_HEADERS: Final[RawHeaders] = []
+
+
+class HttpEdge:
+    def __init__(self, gateway: Gateway, guard: Guard) -> None:
+        self._gateway = gateway
+        self._router = gateway.router
+        self._sessions = gateway.sessions
+        self._guard = guard
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise TypeError(f"unsupported ASGI scope: {scope['type']}")
+        try:
+            await self._serve(scope, receive, send)
+        except HttpRefusal as e:
+            await send_body(send, e.status, e.body, e.headers)
+        except _Gone:
+            return
+
+    async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
+        headers = self._guard.headers(scope["headers"])
+        if scope["path"] == HEALTH_PATH:
+            self._guard.check_host(headers)
+            await send_body(send, 200, b'{"status":"ok"}')
+            return
+        if scope["path"] != PATH:
+            raise HttpRefusal(404, "http.not_found", f"there is nothing here; the gateway is at {PATH}")
+        principal = self._guard.principal(headers)
+        method = scope["method"]
+        if method == "POST":
+            await self._post(principal, headers, scope, receive, send)
+        elif method == "GET" and not _is_modern_header(headers):
+            await self._get(principal, headers, receive, send)
+        elif method == "DELETE" and not _is_modern_header(headers):
+            self._gateway.close(self._session(principal, headers))
+            await send_body(send, 204, b"")
+        else:
+            allowed = b"POST" if _is_modern_header(headers) else b"POST, GET, DELETE"
+            raise HttpRefusal(405, "http.method", f"{method} is not allowed", headers=[(b"allow", allowed)])
+
+    # -- POST
+
+    async def _post(self, principal: str, headers: Headers, scope: Any, receive: Receive, send: Send) -> None:
+        if not is_json(headers):
+            raise HttpRefusal(415, "http.content_type", "Content-Type must be application/json")
+        json, sse = self._guard.accepts(headers)
+        if not (json or sse):
+            raise HttpRefusal(406, "http.accept", "Accept must allow application/json or text/event-stream")
+        raw = await _read(headers, receive)
+        outlet = PostStream(send, receive, json=json, sse=sse, headers=_NO_HEADERS)
+        body: Any = None
+        try:
+            body = decode(raw)
+            if isinstance(body, list):
+                await self._batch(self._session(principal, headers), body, outlet, send)
+                return
+            kind = kind_of(body)
+        except BadRequest as e:
+            message, code = failure(id_of(body), e)
+            await send_body(send, eras.HTTP_STATUS.get(code, 400), message)
+            return
+        if _is_modern_header(headers) or eras.has_envelope(body.get("params")):
+            await self._modern(principal, kind, body, headers, scope, outlet, send)
+        elif kind == REQUEST:
+            await self._request(principal, body, headers, outlet, send)
+        else:
+            _take(self._session(principal, headers), kind, body)
+            await send_body(send, 202, b"")
+
+    async def _request(
+        self, principal: str, body: dict[str, Any], headers: Headers, outlet: PostStream, send: Send
+    ) -> None:
+        """A request of a handshake client."""
+        if body["method"] != "initialize":
+            message, _ = await self._router.handshake(self._session(principal, headers, body), body, outlet)
+            await outlet.finish(message)
+            return
+        try:
+            session = self._gateway.open_session(principal)
+        except HarbourError as e:
+            await send_body(send, 503, error_message(body["id"], e))
+            return
+        message, code = await self._router.handshake(session, body, outlet)
+        if code:
+            self._gateway.close(session)
+        else:
+            outlet.add_header(_SESSION, session.id.encode())
+        await outlet.finish(message)
+
+    async def _batch(self, session: Session, batch: list[Any], outlet: PostStream, send: Send) -> None:
+        if session.version != eras.BATCH_VERSION:
+            raise BadRequest(f"Invalid Request: only {eras.BATCH_VERSION} has batches")
+        if not 0 < len(batch) <= LIMITS.batch:
+            raise BadRequest(f"Invalid Request: a batch holds 1 to {LIMITS.batch} messages")
+        answers = await asyncio.gather(*(self._batched(session, body, outlet) for body in batch))
+        messages = [a for a in answers if a is not None]
+        if messages:
+            await outlet.finish(b"[" + b",".join(messages) + b"]")
+        else:
+            await send_body(send, 202, b"")
+
+    async def _batched(self, session: Session, body: Any, outlet: PostStream) -> bytes | None:
+        try:
+            kind = kind_of(body)
+            if kind == REQUEST and body["method"] == "initialize":
+                raise BadRequest("Invalid Request: initialize cannot be part of a batch")
+        except BadRequest as e:
+            return error_message(id_of(body), e)
+        if kind != REQUEST:
+            _take(session, kind, body)
+            return None
+        message, _ = await self._router.handshake(session, body, outlet)
+        return message
+
+    async def _modern(
+        self,
+        principal: str,
+        kind: int,
+        body: dict[str, Any],
+        headers: Headers,
+        scope: Any,
+        outlet: PostStream,
+        send: Send,
+    ) -> None:
+        try:
+            if kind == NOTIFICATION:  # the revision defines none over HTTP: acknowledged, and dropped
+                eras.require_modern(headers.get(_VERSION, b"").decode("latin-1"))
+                await send_body(send, 202, b"")
+                return
+            if kind != REQUEST:
+                raise BadRequest("Invalid Request: a client of this revision sends no responses")
+            look_up = _Lookup(headers)
+            envelope = eras.envelope(body.get("params"), body["method"], look_up)
+        except BadRequest as e:
+            message, code = failure(id_of(body), e)
+            await send_body(send, eras.HTTP_STATUS.get(code, 400), message)
+            return
+        if body["method"] == "subscriptions/listen" and not self._guard.accepts(headers)[1]:
+            raise HttpRefusal(406, "http.accept", "subscriptions/listen answers with text/event-stream")
+        client = self._gateway.modern_client(principal, envelope.client_info)
+        client.adopt(envelope)
+        message, code = await self._modern_reply(client, body, scope, outlet)
+        await outlet.finish(message, eras.HTTP_STATUS.get(code, 200))
+
+    async def _modern_reply(self, client: Any, body: dict[str, Any], scope: Any, outlet: PostStream) -> Reply:
+        outlet.task = asyncio.current_task()
+        try:
+            return await self._router.modern(client, body, outlet, _param_headers(scope["headers"]))
+        except asyncio.CancelledError:
+            if outlet.gone and outlet.task is not None:
+                outlet.task.uncancel()
+                raise _Gone from None
+            raise
+
+    # -- GET, sessions
+
+    async def _get(self, principal: str, headers: Headers, receive: Receive, send: Send) -> None:
+        if not self._guard.accepts(headers)[1]:
+            raise HttpRefusal(406, "http.accept", "Accept must allow text/event-stream")
+        session = self._session(principal, headers)
+        stream = StandingStream(send, receive, _NO_HEADERS)
+        session.stream.close()  # one standing stream per session: a client that reconnects takes over
+        session.attach(stream)
+        try:
+            await stream.run()
+        finally:
+            session.detach(stream)
+            session.used = session.loop.time()
+
+    def _session(self, principal: str, headers: Headers, body: Any = None) -> Session:
+        session_id = headers.get(_SESSION)
+        if session_id is None:
+            raise HttpRefusal(400, "session.missing", "Bad Request: Missing session ID", remedy="initialize first")
+        session = self._sessions.get(session_id.decode("latin-1"), principal)
+        if session is None:
+            raise HttpRefusal(404, "session.unknown", "Session not found", remedy="initialize a new session")
+        return session
+
+
+class _Gone(Exception):
+    """The client left before there was an answer to give."""
+
+
+class _Lookup:
+    """A header by its text name, as text."""
+
+    def __init__(self, headers: Headers) -> None:
+        self._headers = headers
+
+    def __call__(self, name: str) -> str | None:
+        value = self._headers.get(name.encode())
+        return value.decode("latin-1") if value is not None else None
+
+
+def _is_modern_header(headers: Headers) -> bool:
+    """Unknown revisions count as modern: that era's errors name the revisions we speak."""
+    version = headers.get(_VERSION)
+    return version is not None and version not in _HANDSHAKE
+
+
+def _param_headers(raw: RawHeaders) -> HeaderMap:
+    return {k.decode("latin-1"): v.decode("latin-1") for k, v in raw if k.startswith(b"mcp-param-")}
+
+
+def _take(session: Session, kind: int, body: dict[str, Any]) -> None:
+    session.used = session.loop.time()
+    if kind == NOTIFICATION:
+        session.notified(body)
+    else:
+        session.answered(body)
+
+
+async def _read(headers: Headers, receive: Receive) -> bytes:
+    """The request body.  Raises ``HttpRefusal`` (413, 408)."""
+    declared = headers.get(b"content-length", b"0")
+    if not declared.isdigit() or len(declared) > 10 or int(declared) > LIMITS.body_bytes:
+        raise _too_large()
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    if not message.get("more_body", False):
+        return message.get("body", b"")  # type: ignore[no-any-return]
+    try:
+        async with asyncio.timeout(SLOW_BODY_S):
+            return await _read_rest(message["body"], receive)
+    except TimeoutError:
+        raise HttpRefusal(
+            408, "http.slow_body", "the body took too long", headers=[(b"connection", b"close")]
+        ) from None
+
+
+async def _read_rest(first: bytes, receive: Receive) -> bytes:
+    body = bytearray(first)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        body += message.get("body", b"")
+        if len(body) > LIMITS.body_bytes:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large() -> HttpRefusal:
+    return HttpRefusal(
+        413,
+        "http.too_large",
+        f"a request body may hold {LIMITS.body_bytes} bytes",
+        headers=[(b"connection", b"close")],
+    )

@@ -1,0 +1,156 @@
+"""Responses over ASGI: one JSON body, or a stream of server-sent events that begins when it must."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Final
+
+from gateway.calls import Outlet
+from gateway.limits import LIMITS
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+JSON: Final = (b"content-type", b"application/json")
+SSE_HEADERS: Final[RawHeaders] = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+PING: Final = b": ping\r\n\r\n"
+
+
+def event(message: bytes) -> bytes:
+    """One SSE event; encoded JSON has no line breaks (WHATWG HTML, section 9.2.6)."""
+    return b"event: message\r\ndata: " + message + b"\r\n\r\n"
+
+
+async def send_body(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    head = [JSON, (b"content-length", b"%d" % len(body)), *headers] if body else [(b"content-length", b"0"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Stream(Outlet):
+    """Server-sent events; the response head goes out with the first of them."""
+
+    def __init__(self, send: Send, receive: Receive, headers: RawHeaders) -> None:
+        self._send = send
+        self._receive = receive
+        self._headers = headers
+        self._queue: list[bytes] = []
+        self._queued = 0
+        self._pump: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.started = False
+
+    def push(self, message: bytes) -> bool:
+        if self.gone:
+            return False
+        self._put(event(message))
+        return True
+
+    def ping(self) -> None:
+        if self.started and not self.gone:
+            self._put(PING)
+
+    def watch(self) -> None:
+        if self._watcher is None and not self.gone:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def left(self) -> None:
+        """The client has gone."""
+        self.gone = True
+        self._queue.clear()
+
+    def _put(self, chunk: bytes) -> None:
+        self._queued += len(chunk)
+        if self._queued > LIMITS.backlog_bytes:  # it does not read: there is no point in keeping more
+            self.left()
+            return
+        self._queue.append(chunk)
+        if self._pump is None:
+            self._pump = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        try:
+            await self.start()
+            while self._queue:
+                chunk = b"".join(self._queue)
+                self._queue.clear()
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                self._queued -= len(chunk)
+        finally:
+            self._pump = None
+
+    async def start(self) -> None:
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS + self._headers})
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Only before the first event."""
+        self._headers = [*self._headers, (name, value)]
+
+    async def drained(self) -> None:
+        while self._pump is not None:
+            await self._pump
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left()
+
+
+class PostStream(Stream):
+    """The response to one POST: plain JSON, unless something must be said before the result."""
+
+    def __init__(self, send: Send, receive: Receive, *, json: bool, sse: bool, headers: RawHeaders) -> None:
+        super().__init__(send, receive, headers)
+        self._json = json
+        self._sse = sse
+        self.task: asyncio.Task[Any] | None = None  # cancelled when the client leaves (modern: that is how it cancels)
+
+    def push(self, message: bytes) -> bool:
+        return self._sse and super().push(message)
+
+    def left(self) -> None:
+        super().left()
+        if self.task is not None:
+            self.task.cancel()
+
+    async def finish(self, message: bytes, status: int = 200) -> None:
+        """The result: the last event of a stream that has begun, else the whole body."""
+        self.task = None
+        if self._pump is not None:
+            await self.drained()
+        if not self.started and (self._json or status >= 400):
+            await send_body(self._send, status, message, self._headers)
+            return
+        await self.start()
+        await self._send({"type": "http.response.body", "body": event(message)})
+
+
+class StandingStream(Stream):
+    """The GET stream of a session: open until either side closes it."""
+
+    def __init__(self, send: Send, receive: Receive, headers: RawHeaders) -> None:
+        super().__init__(send, receive, headers)
+        self._over = asyncio.Event()
+
+    def left(self) -> None:
+        super().left()
+        self._over.set()
+
+    def close(self) -> None:
+        self._over.set()
+
+    async def run(self) -> None:
+        await self.start()
+        self.watch()
+        await self._over.wait()
+        await self.drained()
+        await self._send({"type": "http.response.body", "body": b""})

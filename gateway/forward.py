@@ -1,0 +1,257 @@
+"""The life of a call (DESIGN section 6): route, authorize, admit, lease, ask the server, shape, record.
+
+No model, no database and no blocking call between edge and sandbox; a call that finds its sandbox warm awaits exactly
+once, for the server's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mcp_types.jsonrpc import HEADER_MISMATCH
+
+from gateway import eras, sdk
+from gateway.admission import Admissions
+from gateway.calls import ASKED, Call, Outlet
+from gateway.downstream import Downstream
+from gateway.errors import BadRequest, CallCancelled, wire_error
+from gateway.index import Index, Route
+from gateway.interview import interview, wants_input
+from gateway.leases import Leases
+from gateway.lock import LockedServer
+from gateway.messages import RequestId, encode
+from gateway.modern import ModernClient
+from gateway.record import Recorder
+from gateway.routes import Finder
+from gateway.sessions import Session
+from gateway.shape import shape
+from gateway.upstream import Upstream
+from harbourmaster.core.errors import HarbourError, UnavailableError
+
+Authorize = Callable[[str, str, Route], None]  # (principal, method, route); raises RefusedError
+HeaderMap = dict[str, str]
+Reply = tuple[bytes, int]  # the message, and its JSON-RPC error code (0: a result)
+
+
+def allow(principal: str, method: str, route: Route) -> None:
+    """The default authorizer: who holds a token may call what is enabled."""
+
+
+def failure(request_id: RequestId | None, error: BaseException) -> Reply:
+    body = wire_error(error)
+    return encode({"jsonrpc": "2.0", "id": request_id, "error": body}), body["code"]
+
+
+class Forwarder:
+    def __init__(
+        self,
+        index: Index,
+        leases: Leases,
+        admissions: Admissions,
+        recorder: Recorder,
+        *,
+        authorize: Authorize = allow,
+        timeout_s: float,
+    ) -> None:
+        self.index = index
+        self._leases = leases
+        self._admissions = admissions
+        self._recorder = recorder
+        self._authorize = authorize
+        self._timeout = timeout_s
+
+    async def forward(
+        self,
+        client: Downstream,
+        body: dict[str, Any],
+        find: Finder,
+        outlet: Outlet,
+        param_headers: HeaderMap | None = None,
+    ) -> Reply:
+        """Answer ``body`` by asking its server; whatever becomes of it is recorded, or the client gets no result."""
+        request_id, method = body["id"], body["method"]
+        began = time.perf_counter()
+        call = route = None
+        outcome, code = "cancelled", ""
+        try:
+            self._recorder.check()
+            route = find(self.index, body.setdefault("params", {}))
+            if route.schema is not None and param_headers is not None:
+                _check_param_headers(route.schema, body["params"], param_headers)
+            call = self._enter(client, body, route, outlet)
+            reply = await self._ask(client, call, route, body)
+            reply["id"] = request_id
+            outcome = _outcome(reply)
+            answer = encode(reply), _error_code(reply)
+        except HarbourError as e:
+            outcome, code = _kind(e), e.code
+            answer = failure(request_id, e)
+        except asyncio.CancelledError:  # a modern client closed its connection
+            if call is not None and call.upstream is not None:
+                call.upstream.cancel(call, "the client closed the connection")
+            raise
+        except Exception as e:
+            outcome, code = "failed", "internal"
+            answer = failure(request_id, e)
+        finally:
+            if call is not None:
+                client.leave(call)
+            lost = self._recorder.call(_record(client, method, route, call, outcome, code, time.perf_counter() - began))
+        return answer if lost is None else failure(request_id, lost)
+
+    def _enter(self, client: Downstream, body: dict[str, Any], route: Route, outlet: Outlet) -> Call:
+        params = body["params"]
+        if isinstance(client, ModernClient) and "requestState" in params and not _modern(self.index, route):
+            call = client.resume(body["method"], params)
+            call.outlet = outlet
+        else:
+            call = Call(client.loop, body["method"], outlet, self._timeout, client.log_level)
+        client.enter(call, body["id"])
+        return call
+
+    async def _ask(self, client: Downstream, call: Call, route: Route, body: dict[str, Any]) -> dict[str, Any]:
+        upstream = call.upstream
+        if upstream is None:  # not the continuation of a parked call
+            self._authorize(client.principal, call.method, route)
+            upstream = await self._connection(client, self.index.servers[route.server])
+            self._send(client, call, upstream, body)
+        reply = await call.turn
+        if reply is ASKED and isinstance(client, ModernClient):
+            return {"jsonrpc": "2.0", "result": client.park(call, body["method"], body["params"])}
+        if upstream.modern and isinstance(client, Session) and wants_input(reply):
+            reply = await interview(client, call, body, reply)
+        result = reply.get("result")
+        if isinstance(result, dict):
+            _note_subscription(call.method, route, upstream)
+            shape(result, call.method, route, upstream.server_info, client=client.modern, server=upstream.modern)
+        return reply
+
+    async def _connection(self, client: Downstream, server: LockedServer) -> Upstream:
+        now = client.loop.time()
+        upstream = self._leases.ready(client, server, now)
+        if upstream is not None and self._admissions.fresh(server, now):
+            return upstream
+        try:
+            await self._admissions.check(server)
+        except HarbourError:
+            self._leases.end_server(server.name)  # what may not run any more does not keep running
+            raise
+        return await self._leases.open(client, server)
+
+    def _send(self, client: Downstream, call: Call, upstream: Upstream, body: dict[str, Any]) -> None:
+        params = body["params"]
+        if client.modern != upstream.modern:
+            if client.modern:
+                _strip_envelope(params)
+                _follow_level(upstream, call.log_level)
+            else:
+                body["params"] = upstream.with_envelope(params, client.capabilities, client.log_level)
+        upstream.send(call, body)
+
+    async def subscribe(self, client: Downstream, uri: str) -> bool:
+        """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, or will not."""
+        try:
+            route = self.index.resource(uri)
+            server = self.index.servers[route.server]
+            if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
+                return False
+            upstream = await self._connection(client, server)
+            if not upstream.modern:
+                reply = await upstream.request("resources/subscribe", {"uri": route.name}, self._timeout)
+                if "result" not in reply:
+                    return False
+            upstream.subscriptions.add(route.name)
+        except HarbourError:
+            return False
+        return True
+
+    def unsubscribe(self, client: Downstream, uri: str) -> None:
+        try:
+            route = self.index.resource(uri)
+        except HarbourError:
+            return
+        lease = client.leases.get(route.server)
+        if lease is not None and lease.ready and route.name in lease.upstream.subscriptions:
+            lease.upstream.subscriptions.discard(route.name)
+            if not lease.upstream.modern:
+                lease.upstream.post("resources/unsubscribe", {"uri": route.name})
+
+
+def _modern(index: Index, route: Route) -> bool:
+    return eras.is_modern(index.servers[route.server].listing["protocolVersion"])
+
+
+def _strip_envelope(params: dict[str, Any]) -> None:
+    meta = eras.without_envelope(params.get("_meta", {}))
+    if meta:
+        params["_meta"] = meta
+    else:
+        params.pop("_meta", None)
+
+
+def _follow_level(upstream: Upstream, level: str | None) -> None:
+    """A handshake server logs for the whole session: have it send at least what this call asked for."""
+    if level is not None and (
+        upstream.log_level is None or eras.LOG_LEVELS.index(level) < eras.LOG_LEVELS.index(upstream.log_level)
+    ):
+        upstream.set_level(level)
+
+
+def _check_param_headers(schema: dict[str, Any], params: dict[str, Any], headers: HeaderMap) -> None:
+    mismatch = sdk.param_header_mismatch(schema, params.get("arguments") or {}, headers)
+    if mismatch is not None:
+        raise BadRequest(mismatch, rpc=HEADER_MISMATCH)
+
+
+def _note_subscription(method: str, route: Route, upstream: Upstream) -> None:
+    """A sandbox with a subscription is in use, even while no call is in flight."""
+    if method == "resources/subscribe":
+        upstream.subscriptions.add(route.name)
+    elif method == "resources/unsubscribe":
+        upstream.subscriptions.discard(route.name)
+
+
+# -- the audit record
+
+
+def _outcome(reply: dict[str, Any]) -> str:
+    result = reply.get("result")
+    if not isinstance(result, dict):
+        return "rpc_error"
+    if result.get("isError") is True:
+        return "tool_error"
+    return "input_required" if result.get("resultType") == "input_required" else "ok"
+
+
+def _error_code(reply: dict[str, Any]) -> int:
+    error = reply.get("error")
+    code = error.get("code") if isinstance(error, dict) else 0
+    return code if isinstance(code, int) else 0
+
+
+def _kind(error: HarbourError) -> str:
+    if isinstance(error, CallCancelled):
+        return "cancelled"
+    return "failed" if isinstance(error, UnavailableError) else "refused"
+
+
+def _record(
+    client: Downstream, method: str, route: Route | None, call: Call | None, outcome: str, code: str, seconds: float
+) -> dict[str, Any]:
+    record = {
+        "kind": "call",
+        "server": route.server if route is not None else "",
+        "tool": route.name if route is not None else "",
+        "method": method,
+        "principal": client.principal,
+        "session": client.label,
+        "outcome": outcome,
+        "duration_ms": round(seconds * 1000, 3),
+        "sandbox": call.upstream.sandbox_id if call is not None and call.upstream is not None else "",
+    }
+    if code:
+        record["code"] = code
+    return record

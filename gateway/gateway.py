@@ -1,0 +1,207 @@
+"""The gateway: everything below the edges, put together.  Imports no engine: what it needs is handed in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from gateway import sdk
+from gateway.admission import Admissions, Admit
+from gateway.forward import Authorize, Forwarder, allow
+from gateway.index import Index, build
+from gateway.leases import Leases
+from gateway.limits import LIMITS
+from gateway.lock import LockedServer
+from gateway.modern import ModernClient
+from gateway.record import Append, Recorder
+from gateway.router import Router
+from gateway.sessions import Session, Sessions
+from gateway.tokens import TokenStore
+from gateway.upstream import SandboxStarter
+from harbourmaster.core.settings import Settings
+
+log = logging.getLogger("gateway")
+
+SERVER_INFO: dict[str, Any] = {"name": "harbourmaster", "title": "Harbourmaster", "version": version("harbourmaster")}
+
+Servers = Mapping[str, LockedServer]
+
+# Which list of which method a client must fetch again when it changed.
+_LISTS = {
+    "notifications/tools/list_changed": ("tools/list",),
+    "notifications/prompts/list_changed": ("prompts/list",),
+    "notifications/resources/list_changed": ("resources/list", "resources/templates/list"),
+}
+
+
+class Gateway:
+    """Usage: ``async with Gateway(...) as gateway: await serve(gateway)``; leaving it ends every sandbox.
+
+    ``admit``: blocking, raises when a server may not run.  ``start``: starts a sandbox.  ``append``: the audit's.
+    ``reload``: blocking; the enabled servers when they changed since it was last asked, else None.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        servers: Servers,
+        *,
+        admit: Admit,
+        start: SandboxStarter,
+        append: Append,
+        tokens: TokenStore,
+        authorize: Authorize = allow,
+        reload: Callable[[], Servers | None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.tokens = tokens
+        self.sessions = Sessions()
+        self.recorder = Recorder(append)
+        self._reload = reload
+        self._admissions = Admissions(admit)
+        self._leases = Leases(
+            starter=start,
+            admit=self._admissions.check,
+            limit=settings.max_sandboxes,
+            idle_s=settings.sandbox_idle_s,
+            start_timeout_s=settings.start_timeout_s,
+        )
+        self._forwarder = Forwarder(
+            build(servers, SERVER_INFO),
+            self._leases,
+            self._admissions,
+            self.recorder,
+            authorize=authorize,
+            timeout_s=settings.call_timeout_s,
+        )
+        self.router = Router(self._forwarder)
+        self._modern: dict[tuple[str, str], ModernClient] = {}
+        self._connections: set[Session | ModernClient] = set()  # of stdio edges
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def index(self) -> Index:
+        return self._forwarder.index
+
+    @property
+    def sandboxes(self) -> int:
+        return len(self._leases)
+
+    async def __aenter__(self) -> Gateway:
+        self.recorder.event(event="start", servers=sorted(self.index.servers))
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        self.end_streams()
+        await self._leases.close()
+        self.recorder.event(event="stop")
+
+    # -- clients
+
+    def open_session(self, principal: str) -> Session:
+        """A new HTTP session.  Raises ``TooManySessions``."""
+        session = self.sessions.create(principal, asyncio.get_running_loop())
+        session.public_uri = self.public_uri
+        return session
+
+    def open_connection(self, principal: str, key: str) -> tuple[Session, ModernClient]:
+        """Both faces of one stdio connection; ``close_connection`` ends what it held."""
+        loop = asyncio.get_running_loop()
+        session, modern = Session(principal, key, loop), ModernClient(principal, key, loop, by_connection=True)
+        session.public_uri = modern.public_uri = self.public_uri
+        self._connections |= {session, modern}
+        return session, modern
+
+    def modern_client(self, principal: str, client_info: Any) -> ModernClient:
+        """Over HTTP: whoever calls under this principal and client name, until idle."""
+        name = client_info.get("name") if isinstance(client_info, dict) else None
+        key = (principal, name if isinstance(name, str) else "")
+        client = self._modern.get(key)
+        if client is None:
+            client = ModernClient(principal, "\0".join(key), asyncio.get_running_loop(), by_connection=False)
+            client.public_uri = self.public_uri
+            self._modern[key] = client
+        return client
+
+    def close(self, client: Session | ModernClient) -> None:
+        """The client left: its sandboxes end, its calls fail."""
+        self._leases.end_all(client)
+        self._connections.discard(client)
+        if isinstance(client, Session):
+            self.sessions.remove(client)
+        client.hang_up()
+
+    def end_streams(self) -> None:
+        """Close every standing stream, so that an HTTP server can stop."""
+        for client in self._clients():
+            client.hang_up()
+
+    def public_uri(self, server: str, uri: str) -> str:
+        return self.index.public_uri(server, uri)
+
+    def _clients(self) -> list[Session | ModernClient]:
+        return [*self.sessions, *self._modern.values(), *self._connections]
+
+    # -- housekeeping
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(sdk.preload)
+        pinged = reloaded = loop.time()
+        while True:
+            await asyncio.sleep(LIMITS.sweep_s)
+            now = loop.time()
+            try:
+                self._leases.sweep(now)
+                self._sweep_clients(now)
+                if now - pinged >= LIMITS.ping_s:
+                    pinged = now
+                    self._ping()
+                if now - reloaded >= 1.0:
+                    reloaded = now
+                    await self._look_for_changes()
+            except Exception:
+                log.exception("housekeeping failed; it will be tried again")
+
+    def _sweep_clients(self, now: float) -> None:
+        for session in self.sessions.stale(now):
+            self.close(session)
+        for key, client in tuple(self._modern.items()):
+            client.sweep(now)
+            if not client.in_use:
+                del self._modern[key]
+
+    def _ping(self) -> None:
+        for client in self._clients():
+            client.ping()
+
+    async def _look_for_changes(self) -> None:
+        self.tokens.refresh()
+        servers = await asyncio.to_thread(self._reload) if self._reload is not None else None
+        if servers is not None:
+            self.serve(servers)
+
+    def serve(self, servers: Servers) -> None:
+        """Serve ``servers`` from now on; sessions live on, clients hear which lists changed."""
+        old = self.index
+        same = {n: old.servers[n] for n, s in servers.items() if old.servers.get(n) == s}
+        new = build({**servers, **same}, SERVER_INFO)  # leases know their server by identity
+        self._forwarder.index = new
+        self._admissions.forget()
+        for lease in self._leases:
+            if new.servers.get(lease.server.name) is not lease.server:
+                self._leases.end(lease)
+        for change, lists in _LISTS.items():
+            if any(old.handshake_lists[m] != new.handshake_lists[m] for m in lists):
+                for client in self._clients():
+                    client.announce(change)
+        log.info("serving %d servers", len(new.servers))

@@ -1,0 +1,200 @@
+"""What clients may see and call: the listings of all enabled servers merged, once per lock, into bytes and routes.
+
+Pure.  A list request costs a concatenation; no server needs to run for it.  Items are passed on as the servers wrote
+them, unknown fields included; only a name or URI that would collide changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway import eras, names, sdk
+from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
+from gateway.lock import LockedServer
+from gateway.messages import encode
+
+# How long a modern client may keep a list without asking (2026-07-28, "Caching"); changes are announced at once to
+# those who listen.  Private: what is listed may depend on who asks.
+LIST_TTL_MS: Final = 10_000
+
+_EMPTY_SCHEMA: Final[dict[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a public name leads."""
+
+    server: str
+    name: str  # the server's own name, URI or URI template
+    public: str
+    schema: dict[str, Any] | None = None  # a tool's input schema, only when it asks for Mcp-Param-* headers
+
+
+@dataclass(frozen=True)
+class Index:
+    servers: Mapping[str, LockedServer]
+    tools: Mapping[str, Route]
+    prompts: Mapping[str, Route]
+    resources: Mapping[str, Route]
+    templates: Mapping[str, Route]
+    handshake_lists: Mapping[str, bytes]  # method -> result, for clients of the handshake era
+    modern_lists: Mapping[str, bytes]
+    capabilities: dict[str, Any]
+    instructions: str
+    discover: bytes  # result of server/discover
+    server_info: dict[str, Any]
+    public_uris: Mapping[names.Owned, str] = field(default_factory=dict)  # only those that differ from the server's own
+
+    def tool(self, name: str) -> Route:
+        route = self.tools.get(name)
+        if route is None:
+            raise UnknownTool(f"Unknown tool: {name}", remedy="list the tools again; the server may be disabled")
+        return route
+
+    def prompt(self, name: str) -> Route:
+        route = self.prompts.get(name)
+        if route is None:
+            raise UnknownPrompt(f"Unknown prompt: {name}", remedy="list the prompts again")
+        return route
+
+    def resource(self, uri: str) -> Route:
+        """The owner of ``uri``: listed, or of a template that matches, or the one server that could know it."""
+        route = self.resources.get(uri) or self._by_template(uri) or self._by_elimination(uri)
+        if route is None:
+            raise UnknownResource(f"Resource not found: {uri}", remedy="list the resources again", uri=uri)
+        return route
+
+    def template(self, uri: str) -> Route:
+        return self.templates.get(uri) or self.resource(uri)
+
+    def initialize_result(self, version: str) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "protocolVersion": version,
+            "capabilities": self.capabilities,
+            "serverInfo": self.server_info,
+        }
+        if self.instructions:
+            result["instructions"] = self.instructions
+        return result
+
+    def public_uri(self, server: str, uri: str) -> str:
+        return self.public_uris.get((server, uri), uri)
+
+    def _by_template(self, uri: str) -> Route | None:
+        for public, route in self.templates.items():
+            if sdk.template_matches(public, uri):
+                prefix = public.removesuffix(route.name)
+                return Route(route.server, uri.removeprefix(prefix), uri)
+        return None
+
+    def _by_elimination(self, uri: str) -> Route | None:
+        """A URI nobody listed (servers may mint them) belongs to whoever uses its scheme, if that is one server."""
+        scheme = uri.partition(":")[0]
+        having = {n for n, s in self.servers.items() if "resources" in s.listing.get("capabilities", {})}
+        listed = {
+            r.server
+            for table in (self.resources, self.templates)
+            for r in table.values()
+            if r.name.partition(":")[0] == scheme
+        }
+        owners = listed or having
+        return Route(owners.pop(), uri, uri) if len(owners) == 1 else None
+
+
+def build(servers: Mapping[str, LockedServer], server_info: dict[str, Any]) -> Index:
+    """The index of the enabled ``servers``; the same for the same input."""
+    tools = _merge(servers, "tools", "name", names.public_names)
+    prompts = _merge(servers, "prompts", "name", names.public_names)
+    resources = _merge(servers, "resources", "uri", names.public_uris)
+    templates = _merge(servers, "resourceTemplates", "uriTemplate", names.public_uris)
+    merged = {
+        "tools/list": ("tools", tools.items),
+        "prompts/list": ("prompts", prompts.items),
+        "resources/list": ("resources", resources.items),
+        "resources/templates/list": ("resourceTemplates", templates.items),
+    }
+    capabilities = _capabilities(servers)
+    instructions = _instructions(servers)
+    return Index(
+        servers=dict(servers),
+        tools=_with_qualified(tools.routes),
+        prompts=_with_qualified(prompts.routes),
+        resources=resources.routes,
+        templates=templates.routes,
+        handshake_lists={m: encode({key: items}) for m, (key, items) in merged.items()},
+        modern_lists={m: encode(_modern({key: items}, server_info)) for m, (key, items) in merged.items()},
+        capabilities=capabilities,
+        instructions=instructions,
+        discover=encode(_modern(_discover(capabilities, instructions), server_info)),
+        server_info=server_info,
+        public_uris={(r.server, r.name): p for p, r in resources.routes.items() if p != r.name},
+    )
+
+
+@dataclass(frozen=True)
+class _Merged:
+    items: list[dict[str, Any]]
+    routes: dict[str, Route]
+
+
+def _merge(servers: Mapping[str, LockedServer], part: str, key: str, naming: Any) -> _Merged:
+    owned = [(name, item) for name, server in servers.items() for item in server.listing.get(part, [])]
+    public = naming((name, item[key]) for name, item in owned)
+    items, routes = [], {}
+    for name, item in owned:
+        shown = public[name, item[key]]
+        if shown in routes:  # a server that lists one name twice: the first stands
+            continue
+        items.append(item if shown == item[key] else {**item, key: shown})
+        routes[shown] = Route(name, item[key], shown, _annotated_schema(item) if part == "tools" else None)
+    return _Merged(items, routes)
+
+
+def _annotated_schema(tool: dict[str, Any]) -> dict[str, Any] | None:
+    schema = tool.get("inputSchema", _EMPTY_SCHEMA)
+    return schema if b'"x-mcp-header"' in encode(schema) else None
+
+
+def _with_qualified(routes: dict[str, Route]) -> dict[str, Route]:
+    """Add ``server__name`` for every route; a listed name wins over an alias."""
+    aliases = {names.qualified(r.server, r.name): r for r in routes.values()}
+    return {**aliases, **routes}
+
+
+def _capabilities(servers: Mapping[str, LockedServer]) -> dict[str, Any]:
+    """All lists are offered, even when empty: a server enabled later fills them, and a session's capabilities stay."""
+    each = [s.listing.get("capabilities") or {} for s in servers.values()]
+    subscribe = any((c.get("resources") or {}).get("subscribe") for c in each)
+    merged: dict[str, Any] = {
+        "tools": {"listChanged": True},
+        "prompts": {"listChanged": True},
+        "resources": {"listChanged": True, **({"subscribe": True} if subscribe else {})},
+    }
+    for optional in ("logging", "completions"):
+        if any(optional in c for c in each):
+            merged[optional] = {}
+    return merged
+
+
+def _instructions(servers: Mapping[str, LockedServer]) -> str:
+    said = [(n, s.listing.get("instructions")) for n, s in servers.items()]
+    return "\n\n".join(f"# {name}\n\n{text}" for name, text in said if isinstance(text, str) and text)
+
+
+def _discover(capabilities: dict[str, Any], instructions: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"supportedVersions": list(eras.MODERN_PROTOCOL_VERSIONS), "capabilities": capabilities}
+    if instructions:
+        body["instructions"] = instructions
+    return body
+
+
+def _modern(result: dict[str, Any], server_info: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **result,
+        "resultType": "complete",
+        "ttlMs": LIST_TTL_MS,
+        "cacheScope": "private",
+        "_meta": {eras.SERVER_INFO_META_KEY: server_info},
+    }

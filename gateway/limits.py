@@ -1,0 +1,25 @@
+"""Limits of the gateway that no setting changes, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    body_bytes: int = 4 << 20  # a request body; the MCP SDKs' own default
+    batch: int = 64  # messages in one JSON-RPC batch
+    calls_per_client: int = 256  # in flight at once, per session
+    sessions: int = 4096  # handshake sessions in one gateway
+    session_idle_s: float = 3600.0  # a session with no request and no stream for this long is forgotten
+    backlog_bytes: int = 8 << 20  # unread by one client before its stream is dropped
+    backlog_notices: int = 64  # session-wide notifications kept until a client opens a stream
+    park_s: float = 600.0  # how long a call waits for a person's answer (multi-round-trip)
+    write_buffer_bytes: int = 1 << 16  # a message larger than this waits until the server reads
+    admission_recheck_s: float = 10.0  # how old a verdict may be before a call asks again
+    sweep_s: float = 0.25  # timeouts, vanished clients, idle sandboxes: how often someone looks
+    ping_s: float = 15.0  # SSE comment lines, so that proxies keep a silent stream open
+    stop_grace_s: float = 2.0  # between closing a server's stdin and killing it
+
+
+LIMITS = Limits()

@@ -1,0 +1,50 @@
+"""A server's result as the client's era and names want it.  Pure; everything not named here passes untouched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import eras
+from gateway.index import Route
+
+_MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
+
+
+def shape(
+    result: dict[str, Any], method: str, route: Route, server_info: dict[str, Any], *, client: bool, server: bool
+) -> None:
+    """Alter ``result`` in place; ``client`` and ``server`` say whether each side is modern."""
+    if client and not server:
+        _to_modern(result, method, server_info)
+    elif server and not client:
+        _to_handshake(result)
+    if method == "resources/read" and route.public != route.name:
+        _publish(result, route)
+
+
+def _to_modern(result: dict[str, Any], method: str, server_info: dict[str, Any]) -> None:
+    result.setdefault("resultType", "complete")
+    if method == "resources/read":
+        result.setdefault("ttlMs", 0)
+        result.setdefault("cacheScope", "private")
+    meta = result.setdefault("_meta", {})
+    if isinstance(meta, dict) and server_info:
+        meta.setdefault(eras.SERVER_INFO_META_KEY, server_info)
+
+
+def _to_handshake(result: dict[str, Any]) -> None:
+    """Some handshake clients refuse keys they do not know in a result."""
+    for key in _MODERN_ONLY:
+        result.pop(key, None)
+    meta = result.get("_meta")
+    if isinstance(meta, dict):
+        meta.pop(eras.SERVER_INFO_META_KEY, None)
+        if not meta:
+            del result["_meta"]
+
+
+def _publish(result: dict[str, Any], route: Route) -> None:
+    contents = result.get("contents")
+    for item in contents if isinstance(contents, list) else ():
+        if isinstance(item, dict) and item.get("uri") == route.name:
+            item["uri"] = route.public

@@ -1,0 +1,285 @@
+"""One connection to one server in its sandbox: ids, handshake, and what the server says unasked.
+
+JSON-RPC ids and progress tokens are ours upstream and the client's downstream, so neither can collide or be forged.
+The connection is single-threaded (the event loop's) and does no waiting of its own except in ``open`` and ``stop``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from mcp_types.jsonrpc import METHOD_NOT_FOUND
+
+from gateway import eras
+from gateway.calls import NOWHERE, Call
+from gateway.errors import BadRequest, CallTimeout, ServerExited, StartFailed, StartTimeout
+from gateway.limits import LIMITS
+from gateway.lock import LockedServer
+from gateway.messages import NOTIFICATION, RESPONSE, RequestId, decode, encode, kind_of, notification
+from harbourmaster.core.errors import HarbourError
+
+log = logging.getLogger("gateway.upstream")
+
+DEFAULT_POST_S = 30.0  # how long an unwatched request stays in the table
+
+
+class Sandbox(Protocol):
+    """What the gateway needs of a running sandbox (``sandbox.sandbox.Sandbox``)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    def write(self, line: bytes) -> None: ...
+    async def drain(self) -> None: ...
+    def stderr_tail(self) -> str: ...
+    async def stop(self, *, grace_s: float = 2.0) -> None: ...
+
+
+class Exit(Protocol):
+    """Why a sandbox ended (``sandbox.sandbox.Exit``)."""
+
+    @property
+    def status(self) -> int | None: ...
+    @property
+    def oom(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+
+
+OnLine = Callable[[bytes], None]
+OnExit = Callable[[Exit], None]
+SandboxStarter = Callable[[LockedServer, Any, OnLine, OnExit], Awaitable[Sandbox]]
+
+
+class Peer(Protocol):
+    """The client side of a connection: who the server is talking to."""
+
+    version: str
+    client_info: dict[str, Any]
+    capabilities: dict[str, Any]
+    log_level: str | None
+
+    def server_notified(self, upstream: Upstream, body: dict[str, Any]) -> None: ...
+    def server_asked(self, upstream: Upstream, body: dict[str, Any]) -> None: ...
+    def server_withdrew(self, upstream: Upstream, params: dict[str, Any]) -> None: ...
+
+
+class Upstream:
+    def __init__(self, server: LockedServer, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
+        self.server = server
+        self.peer = peer
+        self.loop = loop
+        self.modern = eras.is_modern(server.listing["protocolVersion"])
+        self.pending: dict[int, Call] = {}
+        self.capabilities: dict[str, Any] = server.listing.get("capabilities") or {}
+        self.server_info: dict[str, Any] = server.listing.get("serverInfo") or {}
+        self.log_level: str | None = None
+        self.ended: HarbourError | None = None
+        self.subscriptions: set[str] = set()
+        self._sandbox: Sandbox | None = None
+        self._next_id = 1
+        self._garbled = 0
+
+    @property
+    def sandbox_id(self) -> str:
+        return self._sandbox.id if self._sandbox is not None else ""
+
+    async def open(self, starter: SandboxStarter, admitted: Any, timeout: float) -> None:
+        """Start the sandbox and shake hands; raises ``StartFailed``, ``StartTimeout``, or what the starter raises."""
+        try:
+            async with asyncio.timeout(timeout):
+                self._sandbox = await starter(self.server, admitted, self.on_line, self.on_exit)
+                await self._greet(timeout)
+        except TimeoutError:
+            raise StartTimeout(
+                f"{self.server.name} did not finish its handshake within {timeout:g} s",
+                remedy=f"see what it printed: hm sandbox logs {self.server.name}",
+            ) from None
+
+    async def _greet(self, timeout: float) -> None:
+        if self.modern:
+            reply = await self.request("server/discover", self.with_envelope({}, self.peer.capabilities, None), timeout)
+        else:
+            hello = {
+                "protocolVersion": self.peer.version,
+                "capabilities": self.peer.capabilities,
+                "clientInfo": self.peer.client_info,
+            }
+            reply = await self.request("initialize", hello, timeout)
+        result = reply.get("result")
+        if not isinstance(result, dict):
+            reason = (reply.get("error") or {}).get("message", "no result")
+            raise StartFailed(f"{self.server.name} refused the handshake: {reason}", remedy="try another version of it")
+        if isinstance(result.get("capabilities"), dict):
+            self.capabilities = result["capabilities"]
+        if isinstance(result.get("serverInfo"), dict):
+            self.server_info = result["serverInfo"]
+        if not self.modern:
+            self.notify("notifications/initialized", None)
+            if self.peer.log_level is not None:
+                self.set_level(self.peer.log_level)
+
+    def with_envelope(
+        self, params: dict[str, Any], capabilities: dict[str, Any], log_level: str | None
+    ) -> dict[str, Any]:
+        """``params`` as a modern server wants them, on behalf of a handshake client."""
+        meta = {
+            **params.get("_meta", {}),
+            eras.PROTOCOL_VERSION_META_KEY: eras.LATEST_MODERN_VERSION,
+            eras.CLIENT_INFO_META_KEY: self.peer.client_info,
+            eras.CLIENT_CAPABILITIES_META_KEY: capabilities,
+        }
+        if log_level is not None:
+            meta[eras.LOG_LEVEL_META_KEY] = log_level
+        return {**params, "_meta": meta}
+
+    # -- towards the server
+
+    def send(self, call: Call, body: dict[str, Any]) -> None:
+        """Send the request ``body`` (altered: its id and progress token become ours) on behalf of ``call``."""
+        if self.ended is not None:
+            raise self.ended
+        ours = self._next_id
+        self._next_id = ours + 1
+        call.upstream = self
+        call.upstream_id = ours
+        body["id"] = ours
+        meta = body.get("params", {}).get("_meta")
+        if isinstance(meta, dict) and "progressToken" in meta:
+            if call.progress_token is None:  # a retry's token is already ours
+                call.progress_token = meta["progressToken"]
+            meta["progressToken"] = ours
+        self.pending[ours] = call
+        try:
+            self._write(encode(body))
+        except HarbourError:
+            del self.pending[ours]
+            raise
+
+    async def request(self, method: str, params: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """A request of the gateway's own; the response body."""
+        call = Call(self.loop, method, NOWHERE, timeout)
+        self.send(call, {"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
+        return await call.turn
+
+    def post(self, method: str, params: dict[str, Any]) -> None:
+        """A request whose answer nobody waits for."""
+        call = Call(self.loop, method, NOWHERE, DEFAULT_POST_S)
+        self._lenient(self.send, call, {"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
+
+    def set_level(self, level: str) -> None:
+        if "logging" in self.capabilities and not self.modern:
+            self.log_level = level
+            self.post("logging/setLevel", {"level": level})
+
+    def notify(self, method: str, params: dict[str, Any] | None) -> None:
+        self._lenient(self._write, notification(method, params))
+
+    def answer(self, server_id: RequestId, body: dict[str, Any]) -> None:
+        """Give the server the client's response (``result`` or ``error`` of ``body``) to its request."""
+        self._lenient(self._write, encode({**body, "jsonrpc": "2.0", "id": server_id}))
+
+    def _lenient(self, write: Callable[..., None], *args: Any) -> None:
+        """A server that is gone need not hear what nobody waits for."""
+        with contextlib.suppress(HarbourError):
+            write(*args)
+
+    def refuse(self, server_id: RequestId, code: int, message: str) -> None:
+        self.answer(server_id, {"error": {"code": code, "message": message}})
+
+    def cancel(self, call: Call, reason: str) -> None:
+        """Stop waiting for ``call`` and tell the server so."""
+        if self.pending.pop(call.upstream_id, None) is None:
+            return
+        for question in call.questions.values():
+            self.refuse(question.server_id, METHOD_NOT_FOUND, "the call was cancelled")
+        self.notify("notifications/cancelled", {"requestId": call.upstream_id, "reason": reason})
+
+    def _write(self, line: bytes) -> None:
+        if self.ended is None and self._sandbox is not None:
+            self._sandbox.write(line + b"\n")
+
+    async def drain(self) -> None:
+        if self._sandbox is not None:
+            await self._sandbox.drain()
+
+    # -- from the server
+
+    def on_line(self, line: bytes) -> None:
+        try:
+            body = decode(line)
+            kind = kind_of(body)
+        except BadRequest:
+            self._garbage(line)
+            return
+        if kind == RESPONSE:
+            ours = body["id"]
+            call = self.pending.pop(ours, None) if type(ours) is int else None
+            if call is not None:
+                call.settle(body)
+        elif kind == NOTIFICATION:
+            self._notified(body)
+        elif body["method"] == "ping":
+            self.answer(body["id"], {"result": {}})
+        else:
+            self.peer.server_asked(self, body)
+
+    def on_exit(self, exit: Exit) -> None:
+        why = "ran out of memory" if exit.oom else exit.reason or f"exited with status {exit.status}"
+        self.end(ServerExited(f"{self.server.name} ended: {why}", remedy="call again; a fresh sandbox will be started"))
+
+    def end(self, error: HarbourError) -> None:
+        """Fail whatever waits; nothing is sent any more."""
+        if self.ended is None:
+            self.ended = error
+            waiting, self.pending = self.pending, {}
+            for call in waiting.values():
+                call.fail(error)
+
+    async def stop(self) -> None:
+        self.end(ServerExited(f"{self.server.name} was stopped", remedy="call again"))
+        if self._sandbox is not None:
+            await self._sandbox.stop(grace_s=LIMITS.stop_grace_s)
+
+    def _notified(self, body: dict[str, Any]) -> None:
+        method, params = body["method"], body.get("params", {})
+        if method == "notifications/progress":
+            self._progressed(body, params)
+        elif method == "notifications/cancelled":
+            self.peer.server_withdrew(self, params)
+        else:
+            self.peer.server_notified(self, body)
+
+    def _progressed(self, body: dict[str, Any], params: dict[str, Any]) -> None:
+        ours = params.get("progressToken")
+        call = self.pending.get(ours) if type(ours) is int else None
+        if call is not None and call.progress_token is not None:
+            call.touch(self.loop.time())
+            params["progressToken"] = call.progress_token
+            call.outlet.push(encode(body))
+
+    def _garbage(self, line: bytes) -> None:
+        """Some servers print to stdout; the protocol forbids it, and dropping such a line harms nobody."""
+        self._garbled += 1
+        if self._garbled == 1:
+            log.warning("%s writes to stdout what is not a message (dropped): %.80r", self.server.name, line)
+
+    # -- housekeeping, called by the sweeper
+
+    def sweep(self, now: float) -> None:
+        for call in list(self.pending.values()):
+            if call.deadline <= now:
+                self.cancel(call, "timed out")
+                call.fail(
+                    CallTimeout(
+                        f"{self.server.name} did not answer {call.method} within {call.timeout:g} s",
+                        remedy="try again, or raise call_timeout_s",
+                    )
+                )
+            elif now - call.started >= LIMITS.sweep_s:
+                call.outlet.watch()

@@ -1,0 +1,250 @@
+"""A small MCP server on stdio for the gateway's tests: no SDK, so that it can say what an SDK would not.
+
+Run as ``python backend.py [--modern] [--name NAME]``.  What it lists is `listing(...)`, which the tests put in the lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+OBJECT = {"type": "object"}
+
+
+def tool(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "description": f"{name} it", "inputSchema": OBJECT, **more}
+
+
+TOOLS = [
+    tool("echo", **{"x-made-up": {"kept": True}}),
+    tool("counter"),
+    tool("whoami"),
+    tool("fail"),
+    tool("rpc_error"),
+    tool("slow"),
+    tool("hang"),
+    tool("crash"),
+    tool("progress"),
+    tool("log"),
+    tool("garbage"),
+    tool("sample"),
+    tool("elicit"),
+    tool("roots"),
+    tool("touch"),
+    tool("numbers"),
+    tool("last_cancelled"),
+    tool(
+        "region", inputSchema={"type": "object", "properties": {"where": {"type": "string", "x-mcp-header": "Where"}}}
+    ),
+]
+PROMPTS = [{"name": "greet", "arguments": [{"name": "who"}]}]
+RESOURCES = [{"uri": "note://one", "name": "one"}]
+TEMPLATES = [{"uriTemplate": "note://by/{name}", "name": "by name"}]
+CAPABILITIES = {"tools": {}, "prompts": {}, "resources": {"subscribe": True}, "logging": {}, "completions": {}}
+
+
+def listing(name: str = "backend", *, modern: bool = False, **parts: Any) -> dict[str, Any]:
+    return {
+        "protocolVersion": "2026-07-28" if modern else "2025-11-25",
+        "serverInfo": {"name": name, "version": "1"},
+        "capabilities": CAPABILITIES,
+        "instructions": f"Use {name} well.",
+        "tools": TOOLS,
+        "prompts": PROMPTS,
+        "resources": RESOURCES,
+        "resourceTemplates": TEMPLATES,
+        **parts,
+    }
+
+
+class Backend:
+    def __init__(self, name: str, modern: bool) -> None:
+        self.name, self.modern = name, modern
+        self.count = 0
+        self.asked = 0
+        self.hello: dict[str, Any] = {}
+        self.cancelled: list[Any] = []
+        self.waiting: dict[Any, Any] = {}  # id of our request -> id of the call it is for
+
+    def say(self, **body: Any) -> None:
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **body}) + "\n")
+        sys.stdout.flush()
+
+    def text(self, request_id: Any, text: str, **more: Any) -> None:
+        result = {"content": [{"type": "text", "text": text}], **more}
+        if self.modern:
+            result["resultType"] = "complete"
+        self.say(id=request_id, result=result)
+
+    def run(self) -> None:
+        for line in sys.stdin:
+            body = json.loads(line)
+            if "method" not in body:
+                self.answered(body)
+            elif "id" in body:
+                self.request(body["id"], body["method"], body.get("params", {}))
+            elif body["method"] == "notifications/cancelled":
+                self.cancelled.append(body["params"]["requestId"])
+            elif body["method"] == "notifications/roots/list_changed":
+                self.count += 100
+
+    def answered(self, body: dict[str, Any]) -> None:
+        call = self.waiting.pop(body["id"], None)
+        if call is not None:
+            self.text(call, json.dumps(body.get("result", body.get("error")), sort_keys=True))
+
+    def request(self, request_id: Any, method: str, params: dict[str, Any]) -> None:
+        handler = getattr(self, "on_" + method.replace("/", "_"), None)
+        if handler is None:
+            self.say(id=request_id, error={"code": -32601, "message": "Method not found"})
+        else:
+            handler(request_id, params)
+
+    def on_initialize(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.hello = params
+        self.say(
+            id=request_id,
+            result={
+                "protocolVersion": params["protocolVersion"],
+                "capabilities": CAPABILITIES,
+                "serverInfo": {"name": self.name, "version": "1"},
+            },
+        )
+
+    def on_server_discover(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.hello = params
+        self.say(id=request_id, result={"supportedVersions": ["2026-07-28"], "capabilities": CAPABILITIES})
+
+    def on_logging_setLevel(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.level = params["level"]
+        self.say(id=request_id, result={})
+
+    def on_resources_subscribe(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.say(id=request_id, result={})
+
+    on_resources_unsubscribe = on_resources_subscribe
+
+    def on_prompts_get(self, request_id: Any, params: dict[str, Any]) -> None:
+        text = f"{params['name']} {params.get('arguments', {}).get('who')}"
+        self.say(id=request_id, result={"messages": [{"role": "user", "content": {"type": "text", "text": text}}]})
+
+    def on_resources_read(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.say(id=request_id, result={"contents": [{"uri": params["uri"], "text": f"{self.name} {params['uri']}"}]})
+
+    def on_completion_complete(self, request_id: Any, params: dict[str, Any]) -> None:
+        ref = params["ref"]
+        self.say(id=request_id, result={"completion": {"values": [ref.get("name") or ref["uri"]], "x-more": 1}})
+
+    def on_tools_call(self, request_id: Any, params: dict[str, Any]) -> None:
+        arguments = params.get("arguments") or {}
+        getattr(self, "tool_" + params["name"])(request_id, arguments, params)
+
+    # -- tools
+
+    def tool_echo(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.text(
+            request_id,
+            json.dumps(arguments, sort_keys=True),
+            structuredContent=arguments,
+            _meta={"x-kept": params.get("_meta")},
+            **{"x-unknown": {"also": "kept"}},
+        )
+
+    def tool_counter(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.count += 1
+        self.text(request_id, str(self.count))
+
+    def tool_whoami(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        seen = {"pid": os.getpid(), "name": params["name"], "hello": self.hello, "level": getattr(self, "level", None)}
+        self.text(request_id, json.dumps(seen))
+
+    def tool_fail(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.text(request_id, "no", isError=True)
+
+    def tool_rpc_error(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.say(id=request_id, error={"code": -32099, "message": "odd", "data": {"x-made-up": [1]}})
+
+    def tool_slow(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        time.sleep(arguments["seconds"])
+        self.text(request_id, "done")
+
+    def tool_hang(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        pass
+
+    def tool_crash(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        sys.stderr.write("about to crash\n")
+        os._exit(3)
+
+    def tool_progress(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        token = params.get("_meta", {}).get("progressToken")
+        for step in (1, 2):
+            body = {"progressToken": token, "progress": step, "total": 2, "x-extra": "kept"}
+            self.say(method="notifications/progress", params=body)
+        self.text(request_id, "done")
+
+    def tool_log(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        for level in ("debug", "warning"):
+            self.say(method="notifications/message", params={"level": level, "data": {"n": arguments.get("n")}})
+        self.text(request_id, "done")
+
+    def tool_garbage(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        sys.stdout.write('not json\n\n[1,2]\n{"jsonrpc":"2.0","id":true,"result":{}}\n')
+        self.text(request_id, "still here")
+
+    def ask(self, request_id: Any, method: str, params: dict[str, Any]) -> None:
+        self.asked += 1
+        self.waiting[f"q{self.asked}"] = request_id
+        self.say(id=f"q{self.asked}", method=method, params=params)
+
+    def need(self, request_id: Any, params: dict[str, Any], method: str, asked: dict[str, Any]) -> None:
+        """Modern: the same question as an input-required result."""
+        answers = params.get("inputResponses")
+        if answers is None:
+            question = {"method": method, "params": asked}
+            self.say(
+                id=request_id,
+                result={"resultType": "input_required", "inputRequests": {"k": question}, "requestState": "s1"},
+            )
+        else:
+            self.text(request_id, json.dumps({**answers["k"], "state": params["requestState"]}, sort_keys=True))
+
+    def put(self, request_id: Any, params: dict[str, Any], method: str, asked: dict[str, Any]) -> None:
+        if self.modern:
+            self.need(request_id, params, method, asked)
+        else:
+            self.ask(request_id, method, asked)
+
+    def tool_sample(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        message = {"role": "user", "content": {"type": "text", "text": "hi"}}
+        self.put(request_id, params, "sampling/createMessage", {"messages": [message], "maxTokens": 5})
+
+    def tool_elicit(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        schema = {"type": "object", "properties": {"name": {"type": "string", "default": "Ada"}}}
+        self.put(request_id, params, "elicitation/create", {"message": "Who?", "requestedSchema": schema})
+
+    def tool_roots(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.put(request_id, params, "roots/list", {})
+
+    def tool_touch(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.text(request_id, "touched")
+        self.say(method="notifications/resources/updated", params={"uri": arguments.get("uri", "note://one")})
+        self.say(method="notifications/tools/list_changed")
+
+    def tool_numbers(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        raw = '{"content":[],"structuredContent":{"big":123456789012345678901234567890,"half":"\\ud83d","f":1.0}}'
+        sys.stdout.write(f'{{"jsonrpc":"2.0","id":{request_id},"result":{raw}}}\n')
+        sys.stdout.flush()
+
+    def tool_last_cancelled(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.text(request_id, json.dumps(self.cancelled))
+
+    def tool_region(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.text(request_id, str(arguments.get("where")))
+
+
+if __name__ == "__main__":
+    options = sys.argv[1:]
+    Backend(options[options.index("--name") + 1] if "--name" in options else "backend", "--modern" in options).run()
