@@ -1,0 +1,95 @@
+"""``hm call SERVER.TOOL key=value ...``: one tool call from a terminal or a script."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli_arguments import arguments
+from gateway.cli_connection import Gateway, call_tool, own_gateway, running_gateway
+from gateway.cli_errors import ArgumentsInvalid, ToolFailed
+from gateway.cli_lookup import Tool, find
+from gateway.cli_output import visible
+from gateway.cli_result import text_of
+from gateway.lock import read_lock
+from gateway.tokens import TokenStore
+from harbourmaster.core.settings import Settings
+
+STDIN = "-"
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call where the gateway listens everywhere
+_SLACK_S = 15.0  # the gateway times calls out itself; this is for a gateway that does not answer at all
+
+
+def call(
+    tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL", help="or the tool's name alone where only one has it")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="key:=JSON for raw JSON; - reads a JSON object"),
+    ] = None,
+    args_file: Annotated[str, typer.Option(help="a file with the arguments as a JSON object")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as the server sent it")] = False,
+) -> None:
+    """Call a tool through the running gateway, else through one that starts for this call alone."""
+    settings = Settings.load()
+    wanted = find(read_lock(settings.lock_file), tool)
+    given = _given(wanted, words or [], args_file)
+    typed = arguments(wanted.dotted, wanted.schema, [w for w in words or [] if w != STDIN], given)
+    with _gateway(settings, wanted) as gateway:
+        result = call_tool(gateway, wanted.wire_name, typed, wanted.schema)
+    show(wanted, result, as_json=as_json)
+
+
+def show(tool: Tool, result: dict[str, Any], *, as_json: bool) -> None:
+    """Print the result; raises ``ToolFailed`` when it is an error."""
+    text = text_of(result)
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    elif not result.get("isError"):
+        sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
+    if result.get("isError"):
+        raise ToolFailed(f"{tool.dotted}: {visible(text) or 'it gave no reason'}")
+
+
+def _given(tool: Tool, words: list[str], args_file: str) -> dict[str, Any] | None:
+    """The object on stdin or in the file, if either is named."""
+    if STDIN not in words and not args_file:
+        return None
+    if STDIN in words and args_file:
+        raise ArgumentsInvalid("both - and --args-file", remedy="give one of them")
+    source = args_file or "stdin"
+    try:
+        body = json.loads(Path(args_file).read_bytes() if args_file else sys.stdin.buffer.read())
+    except OSError as e:
+        raise ArgumentsInvalid(f"{source} cannot be read: {e.strerror}", remedy="name a readable file") from e
+    except ValueError as e:
+        raise ArgumentsInvalid(f"{source} is not JSON: {e}", remedy='write an object: {"key": "value"}') from e
+    if not isinstance(body, dict):
+        raise ArgumentsInvalid(f"{source} is not a JSON object", remedy='write {"key": "value"}')
+    return body
+
+
+@contextlib.contextmanager
+def _gateway(settings: Settings, tool: Tool) -> Iterator[Gateway]:
+    timeout = settings.call_timeout_s + settings.start_timeout_s + _SLACK_S
+    host = LOOPBACK.get(settings.gateway_host, settings.gateway_host)
+    token = TokenStore(settings.tokens_file).default()
+    gateway = running_gateway(host, settings.gateway_port, token, timeout, _notice)
+    gateway = own_gateway(tool.server, timeout, _notice) if gateway is None else gateway
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def _notice(method: str, params: dict[str, Any]) -> None:
+    """Progress, while a person watches."""
+    if method == "notifications/progress" and sys.stderr.isatty():
+        done, total = params.get("progress"), params.get("total")
+        said = visible(str(params.get("message") or ""))
+        sys.stderr.write(f"  {done}{f'/{total}' if total is not None else ''} {said}\n")

@@ -1,0 +1,117 @@
+"""``hm server ls|enable|disable|inspect``: which servers of the lock are served."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli_errors import ServerUnknown
+from gateway.cli_output import columns, visible
+from gateway.lock import LockedServer, read_lock, update_lock
+from harbourmaster.core.settings import Settings
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="servers in the lock; see: hm server ls")]
+
+
+@app.command("ls")
+def ls(as_json: Json = False) -> None:
+    """The servers in the lock."""
+    lock = read_lock(Settings.load().lock_file)
+    if as_json:
+        print(json.dumps([_row(s) for s in lock.values()], indent=2))
+        return
+    rows = [
+        (s.name, "enabled" if s.enabled else "disabled", s.tier, s.version, str(_count(s, "tools")), s.image[:19])
+        for _, s in sorted(lock.items())
+    ]
+    header = ("SERVER", "STATE", "TIER", "VERSION", "TOOLS", "IMAGE")
+    sys.stdout.write(columns(header, rows) if rows else "no servers yet: hm up builds the starter servers\n")
+
+
+@app.command("enable")
+def enable(names: Names) -> None:
+    """Serve these servers; running gateways notice, and their clients are told."""
+    _switch(names, on=True)
+
+
+@app.command("disable")
+def disable(names: Names) -> None:
+    """Stop serving these servers; they stay built and locked."""
+    _switch(names, on=False)
+
+
+@app.command("inspect")
+def inspect(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a server in the lock")], as_json: Json = False
+) -> None:
+    """What the lock says about one server: image, signer, papers, profile, what it offers."""
+    server = _known(read_lock(Settings.load().lock_file), name)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(server), indent=2, ensure_ascii=False))
+        return
+    sys.stdout.write(_page(server))
+
+
+def _switch(names: list[str], *, on: bool) -> None:
+    changed: list[str] = []
+
+    def change(lock: dict[str, LockedServer]) -> None:
+        for name in names:
+            _known(lock, name)
+        for name in names:
+            if lock[name].enabled is not on:
+                lock[name] = dataclasses.replace(lock[name], enabled=on)
+                changed.append(name)
+
+    update_lock(Settings.load().lock_file, change)
+    word = "enabled" if on else "disabled"
+    for name in dict.fromkeys(names):
+        print(f"{name} is {word}{'' if name in changed else ' already'}")
+
+
+def _known(lock: dict[str, LockedServer], name: str) -> LockedServer:
+    if name not in lock:
+        known = ", ".join(sorted(lock)) or "none yet"
+        raise ServerUnknown(f"no server named {name} in the lock", remedy=f"there are: {known}")
+    return lock[name]
+
+
+def _row(server: LockedServer) -> dict[str, Any]:
+    keys = ("name", "enabled", "tier", "version", "image", "image_id", "signer", "pin")
+    return {**{k: getattr(server, k) for k in keys}, "tools": _count(server, "tools")}
+
+
+def _page(server: LockedServer) -> str:
+    facts = [
+        ("state", "enabled" if server.enabled else "disabled"),
+        ("tier", server.tier),
+        ("version", server.version),
+        ("image", server.image),
+        ("image id", server.image_id),
+        ("signed by", server.signer),
+        ("SBOM", server.sbom),
+        ("profile", server.profile),
+        ("pin", server.pin),
+    ]
+    offers = [
+        (part, ", ".join(_names(server, part))) for part in ("tools", "prompts", "resources", "resourceTemplates")
+    ]
+    rows = facts + [(part, names) for part, names in offers if names]
+    width = max(len(label) for label, _ in rows)
+    return f"{server.name}\n" + "".join(f"  {label:<{width}}  {visible(text)}\n" for label, text in rows)
+
+
+def _names(server: LockedServer, part: str) -> list[str]:
+    key = {"resources": "uri", "resourceTemplates": "uriTemplate"}.get(part, "name")
+    return [str(item[key]) for item in server.listing.get(part, [])]
+
+
+def _count(server: LockedServer, part: str) -> int:
+    return len(server.listing.get(part, []))
