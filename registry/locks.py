@@ -6,6 +6,7 @@ Neither names a package index, so that the same lock works behind any mirror.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -39,6 +40,14 @@ class Pinned:
         namespace, _, name = self.name.rpartition("/")
         return PackageURL(self.kind, namespace or None, name, self.version).to_string()
 
+    @property
+    def digest(self) -> tuple[str, str]:
+        """Algorithm and hex of its hash, for SLSA's resolved dependencies."""
+        first = self.hashes[0]
+        if first.startswith("sha256:"):
+            return "sha256", first[7:]
+        return "sha512", base64.b64decode(first.removeprefix("sha512-")).hex()
+
 
 def lock_files(entry: Entry) -> tuple[str, ...]:
     return (PYTHON_LOCK,) if entry.source.kind == "pypi" else (NODE_MANIFEST, NODE_LOCK)
@@ -64,7 +73,9 @@ def check(entry: Entry, files: dict[str, bytes]) -> None:
         packages = pinned(entry, files)
     except ValueError as e:
         raise _refuse(entry, str(e)) from e
-    if b"://" in b"".join(files[name] for name in files if name != NODE_LOCK) or b'"resolved"' in files.get(NODE_LOCK, b""):
+    if b"://" in b"".join(files[name] for name in files if name != NODE_LOCK) or b'"resolved"' in files.get(
+        NODE_LOCK, b""
+    ):
         raise _refuse(entry, "the lock names an address: it must work behind any mirror")
     source = entry.source
     wanted = f"sha256:{source.sha256}" if source.sha256 else str(source.integrity)

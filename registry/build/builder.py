@@ -6,7 +6,8 @@ Two builds of the same inputs give the same manifest digest; the same inputs are
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import docker
@@ -23,11 +24,12 @@ from registry.build.image import Built, Config, Part
 from registry.build.install import PYTHON_LIB, server_layer
 from registry.build.network import BuildNetwork
 from registry.build.records import BuildRecord, BuildRecords
-from registry.locks import read_locks
+from registry.locks import Pinned, pinned, read_locks
 from registry.oci import media
 from registry.oci.descriptor import Descriptor
 from registry.oci.layout import OciLayout
 from registry.schema import ENTRY_FILE, Entry
+from sandbox.spec import LABEL_HOSTS
 
 BUILDER_VERSION = 1  # raise it when the same inputs give another image
 SERVER_NAMESPACE = "dev.harbourmaster"  # reverse DNS, as the MCP registry writes server names
@@ -93,7 +95,7 @@ def build(entry: Entry, context: BuildContext, *, root: Path | None = None) -> t
     """
     inputs = Inputs.read(entry, root or context.settings.servers_dir)
     record = current(inputs, context, context.records.all())
-    log = LogTail(lambda line: context.progress(entry.name, line, -1.0))
+    log = LogTail()
     try:
         record = record or _make(inputs, context, log)
         image_id = image.load(
@@ -119,7 +121,8 @@ def _make(inputs: Inputs, context: BuildContext, log: LogTail) -> BuildRecord:
     base = context.bases.runtime(*_wants(entry))
     builder = context.bases.builder(entry.build.runtime)
     context.progress(entry.name, "install packages", 0.15)
-    layer = _install(inputs, builder, context, log)
+    started = _now()
+    layer, materials = _install(inputs, builder, context, log)
     context.progress(entry.name, "assemble", 0.7)
     origin = f"{entry.source.kind} {entry.source.package} {entry.source.version}"
     parts = [*image.parts_of(context.layout, base.manifest), Part(layer, f"install {origin}, hashes checked")]
@@ -127,17 +130,25 @@ def _make(inputs: Inputs, context: BuildContext, log: LogTail) -> BuildRecord:
     annotations = {"org.opencontainers.image.created": image.CREATED, **_labels(entry, base)}
     manifest, digest = image.assemble(context.layout, parts, config, tag=entry.ref, annotations=annotations)
     record = BuildRecord(
-        inputs.digest(base.manifest, builder.manifest), manifest, digest, "", base.manifest, builder.manifest
+        inputs=inputs.digest(base.manifest, builder.manifest),
+        manifest=manifest,
+        config=digest,
+        base=base.manifest,
+        builder=builder.manifest,
+        base_origin=base.origin,
+        materials=tuple((p.purl, *p.digest) for p in materials),
+        started=started,
+        finished=_now(),
     )
     context.records.put(entry.name, record)
     context.progress(entry.name, "load into the engine", 0.8)
     return record
 
 
-def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail) -> Descriptor:
+def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail) -> tuple[Descriptor, list[Pinned]]:
     runtime = inputs.entry.build.runtime
     with tempfile.TemporaryFile() as raw, tempfile.TemporaryFile() as sink:
-        server_layer(
+        installed = server_layer(
             context.client,
             builder.image_id,
             runtime,
@@ -148,7 +159,8 @@ def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail)
             log,
         )
         sink.seek(0)
-        return context.layout.put_blob(sink, media.LAYER_TAR)  # type: ignore[arg-type]
+        layer = context.layout.put_blob(sink, media.LAYER_TAR)  # type: ignore[arg-type]
+    return layer, pinned(inputs.entry, inputs.locks) if installed is None else installed
 
 
 def server_config(entry: Entry, base: Base, base_env: dict[str, str]) -> Config:
@@ -160,12 +172,15 @@ def server_config(entry: Entry, base: Base, base_env: dict[str, str]) -> Config:
     path = env.get("PATH", image.PATH)
     env["PATH"] = path if path.startswith("/opt/server/") else f"/opt/server/bin:/opt/server/node_modules/.bin:{path}"
     return Config(
-        entrypoint=(command[0],),
-        command=tuple(command[1:]),
+        command=tuple(command),
         env=env | entry.environment(),
         user=entry.run.user or image.NONROOT,
         working_dir="/tmp",  # noqa: S108
-        labels={"io.modelcontextprotocol.server.name": f"{SERVER_NAMESPACE}/{entry.name}", **_labels(entry, base)},
+        labels={
+            "io.modelcontextprotocol.server.name": f"{SERVER_NAMESPACE}/{entry.name}",
+            LABEL_HOSTS: "1",
+            **_labels(entry, base),
+        },
     )
 
 
@@ -189,5 +204,5 @@ def _named(error: HarbourError, entry: Entry) -> HarbourError:
     return BuildFailed(f"{entry.name}: {error.message}", remedy=error.remedy, server=entry.name, **details)
 
 
-def with_papers(record: BuildRecord, papers: str) -> BuildRecord:
-    return replace(record, papers=papers)
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import json
+import tarfile
+from typing import Any, BinaryIO
 
 import docker
 
 from registry.build.container import Job, LogTail, run_job
+from registry.build.errors import LayerRefused
 from registry.build.network import BuildNetwork
 from registry.build.tarball import Rules, normalise, tar_of, under
+from registry.locks import Pinned
 
 PYTHON_LIB = "/opt/server/lib"
 _CA = "/tmp/in/ca.pem"  # noqa: S108 - inside the container
@@ -20,11 +24,11 @@ mkdir /tmp/in && tar -xf - -C /tmp/in
 . /tmp/in/env
 export PYTHONHASHSEED=0 SOURCE_DATE_EPOCH=1767225600
 python3 -m pip install --no-input --no-cache-dir --disable-pip-version-check --no-compile --no-deps --progress-bar off \
-  --require-hashes --only-binary=:all: --target /opt/server/lib -r /tmp/in/requirements.lock >&2
+  --require-hashes --only-binary=:all: --target /opt/server/lib --report /opt/base/report.json -r /tmp/in/requirements.lock >&2
 if [ -d /opt/server/lib/bin ]; then mv /opt/server/lib/bin /opt/server/bin; fi
 find /opt/server -name '__pycache__' -prune -exec rm -rf {} +
 python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/server/lib >&2 || true
-cd / && tar -cf - opt/server
+tar -cf - -C / opt/server -C /opt/base report.json
 """
 _NODE = """
 mkdir /tmp/in && tar -xf - -C /tmp/in
@@ -48,16 +52,40 @@ def server_layer(
     raw: BinaryIO,
     sink: BinaryIO,
     log: LogTail,
-) -> None:
-    """Install ``locks`` with ``builder_image`` and write the layer to ``sink``; ``raw`` is scratch."""
+) -> list[Pinned] | None:
+    """Install ``locks`` with ``builder_image`` and write the layer to ``sink``; ``raw`` is scratch.
+
+    Returns what pip installed, each with the hash of the very file; None for npm, whose lock says that already.
+    """
     files = locks | {"env": network.shell(_CA), "ca.pem": network.ca_bundle}
     kind = {"python": "Python", "node": "Node"}[runtime]
     run_job(client, Job(f"install {kind} packages", builder_image, _SCRIPTS[runtime], tar_of(files)), raw, log)
     raw.seek(0)
-    normalise(raw, sink, Rules(keep=_keep))
+    normalise(raw, sink, Rules(keep=_keep, add={"etc/hosts": HOSTS}))
+    return _installed(raw) if runtime == "python" else None
 
+
+# The sandbox label that says so lets the engine skip its own hosts file, which is half of a start's time.
+HOSTS = b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 _inside = under(["opt/server"])
+
+
+def _installed(raw: BinaryIO) -> list[Pinned]:
+    """pip's installation report (pip manual, "Installation Report", version 1)."""
+    raw.seek(0)
+    try:
+        with tarfile.open(fileobj=raw, mode="r:") as tar:
+            member = tar.extractfile("report.json")
+            report: Any = json.load(member) if member else {}
+        return sorted((_from_report(item) for item in report["install"]), key=lambda p: p.name)
+    except (tarfile.TarError, KeyError, ValueError, TypeError) as e:
+        raise LayerRefused(f"pip's report cannot be read: {e!r}", remedy="build it again") from e
+
+
+def _from_report(item: Any) -> Pinned:
+    metadata, hashes = item["metadata"], item["download_info"]["archive_info"]["hashes"]
+    return Pinned("pypi", str(metadata["name"]), str(metadata["version"]), (f"sha256:{hashes['sha256']}",))
 
 
 def _keep(name: str) -> bool:

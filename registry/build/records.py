@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harbourmaster.core.files import file_lock, write_atomic
 
@@ -14,9 +15,13 @@ class BuildRecord:
     inputs: str  # digest over entry, locks, bases and builder version
     manifest: str
     config: str
-    papers: str = ""  # digest over what the papers were made of; empty until they are attached
-    base: str = ""  # manifest digest of the runtime base
-    builder: str = ""  # manifest digest of the builder base
+    base: str  # manifest digest of the runtime base
+    builder: str  # manifest digest of the builder base
+    base_origin: str
+    materials: tuple[tuple[str, str, str], ...]  # (purl, hash algorithm, hex) of every package that was installed
+    started: str  # RFC 3339, UTC
+    finished: str
+    papers: str = ""  # what the attached papers were made with and by; empty until they are attached
 
 
 class BuildRecords:
@@ -26,8 +31,8 @@ class BuildRecords:
     def all(self) -> dict[str, BuildRecord]:
         try:
             body = json.loads(self._path.read_bytes())
-            return {name: BuildRecord(**record) for name, record in body["builds"].items()}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return {name: _record(record) for name, record in body["builds"].items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
             return {}  # then everything is built again, to the same bytes
 
     def put(self, name: str, record: BuildRecord) -> None:
@@ -35,3 +40,7 @@ class BuildRecords:
             builds = {n: asdict(r) for n, r in (self.all() | {name: record}).items()}
             body = json.dumps({"version": 1, "builds": builds}, indent=2, sort_keys=True)
             write_atomic(self._path, f"{body}\n".encode())
+
+
+def _record(body: dict[str, Any]) -> BuildRecord:
+    return BuildRecord(**body | {"materials": tuple((m[0], m[1], m[2]) for m in body["materials"])})

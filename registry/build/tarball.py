@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -33,12 +33,13 @@ def unchanged(name: str) -> str:
 class Rules:
     """What to take from a tar, and how.
 
-    ``owners``: keep owners and modes as they are (Debian's own files), less the set-id bits; else all is root's, 0644 or 0755.
+    ``add``: regular files of our own, in place of any that the tar has by that name.  ``owners``: keep owners and modes as they are (Debian's own files), less the set-id bits; else all is root's, 0644 or 0755.
     """
 
     keep: Keep = everything
     rename: Rename = unchanged
     owners: bool = False
+    add: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def normalise(source: BinaryIO, sink: BinaryIO, rules: Rules | None = None) -> int:
@@ -52,8 +53,11 @@ def normalise(source: BinaryIO, sink: BinaryIO, rules: Rules | None = None) -> i
             members = _select(tar, rules)
             names = _hard_link_heads(members)
             with tarfile.open(fileobj=sink, mode="w|", format=tarfile.GNU_FORMAT, encoding="utf-8") as out:
-                for name in sorted(members):
-                    _write(tar, out, name, members, names, rules)
+                for name in sorted({*members, *rules.add}):
+                    if name in rules.add:
+                        out.addfile(_plain(name, len(rules.add[name])), io.BytesIO(rules.add[name]))
+                    else:
+                        _write(tar, out, name, members, names, rules)
     except tarfile.TarError as e:
         raise LayerRefused(f"a build step's result is not a tar: {e}", remedy="build it again") from e
     return len(members)
@@ -64,9 +68,7 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as out:
         for name in sorted(files):
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime, info.mode = len(files[name]), SOURCE_DATE_EPOCH, 0o644
-            out.addfile(info, io.BytesIO(files[name]))
+            out.addfile(_plain(name, len(files[name])), io.BytesIO(files[name]))
     return buffer.getvalue()
 
 
@@ -87,6 +89,12 @@ def clean_name(name: str) -> str:
         raise LayerRefused(f"a layer names {name!r}, which leaves its root", remedy="do not use this source")
     text = str(path)
     return "" if text == "." else text
+
+
+def _plain(name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, SOURCE_DATE_EPOCH, 0o644
+    return info
 
 
 def _select(tar: tarfile.TarFile, rules: Rules) -> dict[str, tarfile.TarInfo]:

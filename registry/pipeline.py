@@ -1,0 +1,109 @@
+"""Many entries to images with papers, some at a time; what is up to date is left alone, what fails stops nobody else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker.errors import APIError
+
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.settings import Settings
+from policies.keys import SigningKey
+from registry.build.bases import Progress, silent
+from registry.build.builder import BuildContext, Inputs, build, current
+from registry.build.errors import BuildFailed
+from registry.build.network import detect
+from registry.build.records import BuildRecord
+from registry.papers import are_attached, paper
+from registry.schema import Entry
+from sandbox.engine import Engine
+from sandbox.profile import Profile
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """One server's outcome: an image with papers, or the error.  ``fresh``: something had to be done."""
+
+    name: str
+    version: str
+    manifest: str = ""  # digest
+    image_id: str = ""  # in the engine
+    fresh: bool = False
+    error: HarbourError | None = None
+
+
+def build_all(
+    settings: Settings,
+    engine: Engine,
+    entries: Iterable[Entry],
+    progress: Progress = silent,
+    *,
+    environ: Mapping[str, str] | None = None,
+    root: Path | None = None,
+) -> dict[str, BuildResult]:
+    """Build and paper ``entries``, ``settings.build_jobs`` at a time; results by name, in the order given.
+
+    ``environ``: where CA bundles, proxies and index addresses are read from (the process's own by default).  ``root``:
+    the folder of entries, ``settings.servers_dir`` by default.  Raises nothing for a single server's failure.
+    """
+    network = detect(os.environ if environ is None else environ)
+    context = BuildContext.create(settings, engine.client, network, progress)
+    run = _Run(context, engine, root or settings.servers_dir)
+    entries = list(entries)
+    results = {entry.name: run.existing(entry) for entry in entries}
+    waiting = [entry for entry in entries if results[entry.name] is None]
+    for entry in waiting:
+        progress(entry.name, "waiting", 0.0)
+    if waiting:
+        with ThreadPoolExecutor(settings.build_jobs, thread_name_prefix="build") as pool:
+            results |= dict(zip([e.name for e in waiting], pool.map(run.make, waiting), strict=True))
+    return {name: result for name, result in results.items() if result is not None}
+
+
+class _Run:
+    def __init__(self, context: BuildContext, engine: Engine, root: Path) -> None:
+        self._context, self._engine, self._root = context, engine, root
+        self._key = SigningKey.load_or_create(context.settings.keys_dir)
+        self._profile = Profile.load()
+        self._records = context.records.all()
+        self._in_engine = self._engine_images() if self._records else frozenset()
+
+    def existing(self, entry: Entry) -> BuildResult | None:
+        """The result when there is nothing to do; None when there is, problems included."""
+        try:
+            record = current(Inputs.read(entry, self._root), self._context, self._records)
+            if record is None or not are_attached(self._context.layout, record, self._key):
+                return None
+        except (HarbourError, OSError):
+            return None
+        image_id = next((i for i in (record.config, record.manifest) if i in self._in_engine), "")
+        return self._result(entry, record, image_id, fresh=False) if image_id else None
+
+    def make(self, entry: Entry) -> BuildResult:
+        try:
+            built, record = build(entry, self._context, root=self._root)
+            if not are_attached(self._context.layout, record, self._key):
+                record = paper(entry, built, record, self._context, self._engine, self._profile, self._key)
+        except HarbourError as e:
+            return self._failed(entry, e)
+        except (APIError, OSError) as e:
+            return self._failed(entry, BuildFailed(f"{entry.name}: {e}", remedy="run: hm doctor", server=entry.name))
+        self._context.progress(entry.name, "ready", 1.0)
+        return self._result(entry, record, built.image_id, fresh=True)
+
+    def _failed(self, entry: Entry, error: HarbourError) -> BuildResult:
+        self._context.progress(entry.name, f"failed: {error.code}", 1.0)
+        return BuildResult(entry.name, entry.source.version, error=error)
+
+    def _result(self, entry: Entry, record: BuildRecord, image_id: str, *, fresh: bool) -> BuildResult:
+        return BuildResult(entry.name, entry.source.version, record.manifest, image_id, fresh)
+
+    def _engine_images(self) -> frozenset[str]:
+        try:
+            return frozenset(self._engine.client.api.images(quiet=True))
+        except (APIError, OSError):
+            return frozenset()
