@@ -128,7 +128,10 @@ def _json(tool: str, key: str, text: str) -> Any:
 
 
 def _check(tool: str, schema: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    open_ended = schema.get("additionalProperties") not in (None, False) or "patternProperties" in schema
+    silent = (
+        "properties" not in schema and schema.get("additionalProperties") is not False
+    )  # says nothing: anything goes
+    open_ended = silent or schema.get("additionalProperties") not in (None, False) or "patternProperties" in schema
     for key in found:
         if key not in _properties(schema) and not open_ended:
             raise _invalid(tool, schema, f"no argument {key!r}")

@@ -1,0 +1,62 @@
+"""``hm gateway run``: the gateway in the foreground."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from typing import Annotated
+
+import typer
+
+from harbourmaster.core import logs
+from harbourmaster.core.settings import Settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Transport(enum.StrEnum):
+    stdio = "stdio"
+    http = "http"
+
+
+@app.callback()
+def gateway() -> None:
+    """Run the gateway."""
+
+
+@app.command("run")
+def run(
+    transport: Annotated[Transport, typer.Option(help="stdio serves one client, http many")] = Transport.http,
+    host: Annotated[str, typer.Option(help="address to listen on; default: gateway_host")] = "",
+    port: Annotated[int | None, typer.Option(help="port to listen on, 0 for any; default: gateway_port")] = None,
+    servers: Annotated[str, typer.Option(help="serve these alone: a,b")] = "",
+) -> None:
+    """Serve MCP until told to stop; every sandbox ends with it."""
+    import uvloop
+
+    overrides = {"gateway_host": host or None, "gateway_port": port}
+    settings = Settings.load(**{k: v for k, v in overrides.items() if v is not None})
+    logs.configure(settings.log_level)
+    only = tuple(name.strip() for name in servers.split(",") if name.strip())
+    uvloop.run(_stdio(settings, only) if transport is Transport.stdio else _http(settings, only))
+
+
+async def _http(settings: Settings, only: tuple[str, ...]) -> None:
+    from gateway.serve import bind, run_http
+    from harbourmaster.compose import composed_gateway
+
+    sock = bind(settings.gateway_host, settings.gateway_port)
+    async with composed_gateway(settings, only) as gateway:
+        gateway.tokens.default()
+        bound = sock.getsockname()[1]
+        shown = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
+        sys.stderr.write(f"serving {len(gateway.index.servers)} servers at http://{shown}:{bound}/mcp\n")
+        await run_http(gateway, settings, sock)
+
+
+async def _stdio(settings: Settings, only: tuple[str, ...]) -> None:
+    from gateway.serve import run_stdio
+    from harbourmaster.compose import composed_gateway
+
+    async with composed_gateway(settings, only) as gateway:
+        await run_stdio(gateway)

@@ -1,0 +1,175 @@
+"""The composition root: one installation's live parts, built from its settings and handed to whoever serves or checks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import ServerChanged
+from gateway.gateway import Gateway
+from gateway.lock import LockedServer, enabled, read_lock
+from gateway.tokens import TokenStore
+from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
+from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.settings import Settings
+from policies.policy_set import PolicySet
+from policies.trust import TrustPolicy
+from registry.admit import AdmittedImage, Admitter
+from registry.oci.layout import OciLayout
+from registry.target import Target, target_of
+from registry.verify import Verifier
+from sandbox.engine import Engine
+from sandbox.profile import Profile
+from sandbox.reaper import reap
+from sandbox.sandbox import Sandbox
+from sandbox.spec import SandboxSpec
+
+log = logging.getLogger("harbourmaster.compose")
+
+Stamp = tuple[object, ...]
+
+
+def verifier(settings: Settings, engine: Engine | None, *, offline: bool = False) -> Verifier:
+    """What checks papers, by the trust and policies of this installation as they are now."""
+    layout, trust, policies = OciLayout(settings.oci_dir), TrustPolicy.load(settings), PolicySet.load(settings)
+    return Verifier(layout, engine, trust, policies, offline=offline)
+
+
+def target(settings: Settings, name: str) -> Target:
+    """The server ``name``, held to the image that the lock names."""
+    locked = read_lock(settings.lock_file).get(name)
+    return target_of(settings, name, locked=locked.image if locked is not None else "")
+
+
+class LiveAdmitter:
+    """An ``Admitter`` that follows edits of trust and policies without a restart.  Blocking; for threads."""
+
+    def __init__(self, settings: Settings, engine: Engine, audit: AuditLog) -> None:
+        self._settings, self._engine, self._audit = settings, engine, audit
+        self._lock = threading.Lock()
+        self._stamp: Stamp | None = None
+        self._admitter: Admitter | None = None
+
+    def admit(self, name: str) -> AdmittedImage:
+        return self._current().admit(name)
+
+    def _current(self) -> Admitter:
+        with self._lock:
+            stamp = _stamp(self._settings.trust_file, *sorted((self._settings.home / "policies").glob("*.cedar")))
+            if self._admitter is None or stamp != self._stamp:
+                settings = self._settings
+                checks = verifier(settings, self._engine)
+                self._admitter = Admitter(settings, checks, self._audit, lambda name: target(settings, name))
+                self._stamp = stamp
+            return self._admitter
+
+
+class LockWatch:
+    """Says when the lock changed.  A lock that cannot be read leaves what is served as it is."""
+
+    def __init__(self, settings: Settings, only: tuple[str, ...]) -> None:
+        self._path, self._only = settings.lock_file, only
+        self._stamp = _stamp(self._path)
+
+    def current(self) -> dict[str, LockedServer]:
+        self._stamp = _stamp(self._path)
+        return enabled(read_lock(self._path), self._only)
+
+    def changed(self) -> dict[str, LockedServer] | None:
+        return self.current() if _stamp(self._path) != self._stamp else None
+
+
+def starter(engine: Engine, profile: Profile, record: Callable[[dict[str, Any]], None]) -> SandboxStarter:
+    """Start sandboxes from what was admitted, and record their beginning and end."""
+
+    async def start(server: LockedServer, admitted: Any, on_line: OnLine, on_exit: OnExit) -> Sandbox:
+        if server.profile != profile.digest:
+            raise ServerChanged(
+                f"{server.name} was locked with sandbox profile {server.profile or 'none'}, but {profile.digest} applies",
+                remedy="look at the change and accept it: hm lock update",
+            )
+        facts = {"server": server.name, "image": admitted.image}
+
+        def ended(exit: Exit) -> None:
+            on_exit(exit)
+            with contextlib.suppress(Exception):  # the audit itself says when it is down, and then calls stop
+                record({"kind": "sandbox", "event": "stop", **facts, "sandbox": box.id, "status": exit.status})
+
+        box = await Sandbox.start(engine, profile, _spec(server, admitted), on_line=on_line, on_exit=ended)
+        try:
+            record({"kind": "sandbox", "event": "start", **facts, "sandbox": box.id})
+        except BaseException:
+            await box.stop(grace_s=0)
+            raise
+        return box
+
+    return start
+
+
+def _spec(server: LockedServer, admitted: AdmittedImage) -> SandboxSpec:
+    run = server.run
+    return SandboxSpec(
+        server=server.name,
+        image_id=admitted.image_id,
+        image=admitted.image,
+        command=tuple(run.get("command", ())),
+        env=dict(run.get("env", {})),
+        user=run.get("user", ""),
+        limits=dict(run.get("limits", {})),
+        runtime=run.get("runtime", ""),
+    )
+
+
+@contextlib.asynccontextmanager
+async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> AsyncIterator[Gateway]:
+    """The gateway of this installation, serving the enabled servers or ``only`` those; on leaving, nothing is left.
+
+    Raises what keeps it from starting: no engine, an unreadable lock, an audit that cannot be written.
+    """
+    watch = LockWatch(settings, only)
+    servers = watch.current()
+    audit = AuditLog(settings.audit_dir)
+    try:
+        engine = await asyncio.to_thread(Engine.connect, settings)
+        try:
+            await _reap(engine, audit)
+            gateway = Gateway(
+                settings,
+                servers,
+                admit=LiveAdmitter(settings, engine, audit).admit,
+                start=starter(engine, await asyncio.to_thread(Profile.load), audit.append),
+                append=audit.append,
+                tokens=TokenStore(settings.tokens_file),
+                reload=watch.changed,
+            )
+            async with gateway:
+                yield gateway
+        finally:
+            await asyncio.to_thread(engine.close)
+    finally:
+        await asyncio.to_thread(audit.close)
+
+
+async def _reap(engine: Engine, audit: AuditLog) -> None:
+    """Remove what a crashed gateway left behind."""
+    reaped = await asyncio.to_thread(reap, engine)
+    if reaped:
+        log.warning("removed %d sandboxes that a crashed gateway left behind", reaped)
+        audit.append({"kind": "sandbox", "event": "reap", "count": reaped})
+
+
+def _stamp(*paths: Path) -> Stamp:
+    """Changes when a file does: whole files are renamed into place, so the inode is part of it."""
+    found: list[object] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
