@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from sandbox.errors import EngineFailed, SandboxClosed, StdinFull
@@ -25,6 +25,7 @@ MAX_LINE_BYTES = (
 WRITE_HIGH_WATER = 256 * 1024  # beyond this `drain` waits: a few messages ahead of a server that is busy
 MAX_UNREAD_BYTES = 2 * MAX_LINE_BYTES  # written and not taken: the server has stopped reading
 MAX_RESPONSE_HEAD = 16 * 1024  # an engine's response head is some 150 bytes
+ATTACH_TIMEOUT_S = 30  # the engine answers in a millisecond; an engine under heavy load in a second
 STDERR = 2
 HEADER = 8
 
@@ -61,8 +62,7 @@ class AttachStream(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's is one without being a subclass
         transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         transport.write(self._request)
 
@@ -201,8 +201,12 @@ async def attach(
     request = _request(engine, container, stdin=stdin)
     stream = AttachStream(request, on_line, on_stderr, on_end)
     try:
-        await _connect(loop, engine, stream)
-        await stream.attached
+        async with asyncio.timeout(ATTACH_TIMEOUT_S):
+            await _connect(loop, engine, stream)
+            await stream.attached
+    except TimeoutError as e:
+        stream.abort("timeout")
+        raise EngineFailed(f"the engine did not attach within {ATTACH_TIMEOUT_S} s", remedy="see: hm doctor") from e
     except OSError as e:
         raise EngineFailed(f"the engine at {engine.url} cannot be reached: {e}", remedy="see: hm doctor") from e
     except asyncio.CancelledError:
@@ -215,7 +219,7 @@ async def attach(
 
 
 def _request(engine: Engine, container: str, *, stdin: bool) -> bytes:
-    version = engine.client.api.api_version
+    version = engine.api.api_version
     flags = f"stream=1&stdout=1&stderr=1&stdin={int(stdin)}"
     head = (
         f"POST /v{version}/containers/{container}/attach?{flags} HTTP/1.1",
@@ -232,15 +236,16 @@ async def _connect(loop: asyncio.AbstractEventLoop, engine: Engine, stream: Atta
     if address.scheme in ("unix", "http+unix"):
         await loop.create_unix_connection(lambda: stream, address.path)
     elif address.scheme in ("tcp", "http", "https"):
-        tls = _tls(engine) if engine.client.api.base_url.startswith("https") else None
-        await loop.create_connection(lambda: stream, address.hostname, address.port or (2376 if tls else 2375), ssl=tls)
+        tls = _tls(engine) if engine.api.base_url.startswith("https") else None
+        port = address.port or (2376 if tls else 2375)  # dockerd's customary ports, with and without TLS
+        await loop.create_connection(lambda: stream, address.hostname or "localhost", port, ssl=tls)
     else:
         raise EngineFailed(f"stdio over {address.scheme}:// is not possible", remedy="use a unix:// or tcp:// address")
 
 
 def _tls(engine: Engine) -> ssl.SSLContext:
     """The same trust and client certificate as the SDK's session."""
-    session = engine.client.api
+    session = engine.api
     context = ssl.create_default_context(cafile=session.verify if isinstance(session.verify, str) else None)
     if session.cert:
         cert, key = session.cert

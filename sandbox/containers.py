@@ -32,7 +32,7 @@ class Outcome:
 def create(engine: Engine, body: dict[str, Any], name: str) -> str:
     """POST /containers/create; the container's ID."""
     try:
-        answer = engine.client.api.create_container_from_config(body, name)
+        answer = engine.api.create_container_from_config(body, name)
     except APIError as e:
         raise _start_failed(name, e) from e
     except (DockerException, requests.RequestException) as e:
@@ -44,7 +44,7 @@ def create(engine: Engine, body: dict[str, Any], name: str) -> str:
 
 def start(engine: Engine, container: str) -> None:
     try:
-        engine.client.api.start(container)
+        engine.api.start(container)
     except APIError as e:
         raise _start_failed(container[:12], e) from e
     except (DockerException, requests.RequestException) as e:
@@ -62,7 +62,7 @@ def _start_failed(name: str, error: APIError) -> StartFailed:
 def signal(engine: Engine, container: str, name: str) -> None:
     """Send a signal; a container that is gone or not running is what was wanted."""
     try:
-        engine.client.api.kill(container, name)
+        engine.api.kill(container, name)
     except APIError as e:
         log.debug("signal %s to %s: %s", name, container[:12], e)
     except (DockerException, requests.RequestException) as e:
@@ -82,7 +82,7 @@ def finish(engine: Engine, container: str, *, wait: bool) -> Outcome:
 
 def _wait(engine: Engine, container: str, seconds: float) -> bool:
     try:
-        engine.client.api.wait(container, timeout=seconds)
+        engine.api.wait(container, timeout=seconds)
     except NotFound:
         return True
     except (DockerException, requests.RequestException):
@@ -92,7 +92,7 @@ def _wait(engine: Engine, container: str, seconds: float) -> bool:
 
 def _outcome(engine: Engine, container: str, *, closed_output: bool) -> Outcome:
     try:
-        state = engine.client.api.inspect_container(container)["State"]
+        state = engine.api.inspect_container(container)["State"]
     except (DockerException, requests.RequestException) as e:
         return Outcome(None, False, f"the engine lost it: {e}")
     status, oom = int(state["ExitCode"]), bool(state.get("OOMKilled"))
@@ -107,7 +107,7 @@ def remove(engine: Engine, container: str) -> bool:
     """Kill and remove by ID or name, with its anonymous volumes.  False if it is still there after every try."""
     for attempt in range(REMOVE_TRIES):
         try:
-            engine.client.api.remove_container(container, v=True, force=True)
+            engine.api.remove_container(container, v=True, force=True)
         except NotFound:
             return True
         except (DockerException, requests.RequestException) as e:

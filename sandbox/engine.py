@@ -22,7 +22,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from harbourmaster.core.settings import Settings
 from sandbox.errors import EngineFailed, EngineMissing, EnginePermission, EngineWeak
 from sandbox.owner import owner_of_this_process
-from sandbox.spec import ImageFacts
+from sandbox.spec import LABEL_HOSTS, ImageFacts
 
 CALL_TIMEOUT_S = 120  # one API call; the engine answers slowly while it unpacks layers
 WORKERS = 16  # starts and stops in flight at once; each costs the engine a shim process and the host a few forks
@@ -64,6 +64,7 @@ class Engine:
 
     def __init__(self, client: docker.DockerClient, url: str, home: Path) -> None:
         self.client = client
+        self.api: Any = client.api  # low-level calls, which the SDK leaves half typed
         self.url = url
         self.home_label = hashlib.sha256(str(home).encode()).hexdigest()[:16]
         self.owner = owner_of_this_process()
@@ -130,7 +131,7 @@ class Engine:
         """The engine's ID of an image (config digest; manifest digest under the containerd store), None if it has none."""
         with failures(f"look up image {ref}"):
             try:
-                return str(self.client.api.inspect_image(ref)["Id"])
+                return str(self.api.inspect_image(ref)["Id"])
             except ImageNotFound:
                 return None
 
@@ -138,8 +139,12 @@ class Engine:
         """Kept for good: an image ID names its bytes.  Raises ``EngineFailed`` where the engine has no such image."""
         if image_id not in self._facts:
             with failures(f"inspect image {image_id}"):
-                config = self.client.api.inspect_image(image_id).get("Config") or {}
-            self._facts[image_id] = ImageFacts(config.get("User") or "", tuple(sorted(config.get("Volumes") or ())))
+                config = self.api.inspect_image(image_id).get("Config") or {}
+            self._facts[image_id] = ImageFacts(
+                user=config.get("User") or "",
+                volumes=tuple(sorted(config.get("Volumes") or ())),
+                has_hosts=LABEL_HOSTS in (config.get("Labels") or {}),
+            )
         return self._facts[image_id]
 
     def load(self, archive: BinaryIO) -> list[str]:

@@ -16,7 +16,7 @@ def list_sandboxes(engine: Engine) -> list[dict[str, Any]]:
     """This home's sandboxes in any state, as GET /containers/json describes them."""
     labels = [f"{LABEL_SANDBOX}=1", f"{LABEL_HOME}={engine.home_label}"]
     with failures("list sandboxes"):
-        found: list[dict[str, Any]] = engine.client.api.containers(all=True, filters={"label": labels})
+        found: list[dict[str, Any]] = engine.api.containers(all=True, filters={"label": labels})
     return found
 
 

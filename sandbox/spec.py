@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+LABEL_HOSTS = "harbourmaster.hosts"
 NOBODY = "65532:65532"  # the "nonroot" user that distroless images made customary
 
 
@@ -33,10 +34,15 @@ class SandboxSpec:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the image's own configuration asks for.  ``volumes`` would be writable and unbounded, so they become tmpfs."""
+    """What the image's own configuration says.
+
+    ``volumes`` would be writable and unbounded, so they become tmpfs.  ``has_hosts``: the image carries the label
+    ``harbourmaster.hosts`` because its /etc/hosts knows localhost, so the engine need not make one.
+    """
 
     user: str = ""
     volumes: tuple[str, ...] = ()
+    has_hosts: bool = False
 
 
 def image_user(user: str) -> str:
