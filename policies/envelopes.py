@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,8 @@ class Message:
 
 @dataclass(frozen=True)
 class ParsedBundle:
+    """``raw`` is the bundle's JSON with default values written out, as ``sigstore`` reads it."""
+
     raw: bytes
     hint: str | None
     keyed: bool
@@ -79,7 +82,24 @@ def parse(raw: bytes) -> ParsedBundle:
     entries = material.get("tlogEntries", [])
     if not isinstance(entries, list):
         raise malformed("tlogEntries is not a list")
-    return ParsedBundle(raw, _hint(material) if keyed else None, keyed, _content(body), len(entries))
+    whole = json.dumps(body).encode() if _fill_defaults(material, entries) else raw
+    return ParsedBundle(whole, _hint(material) if keyed else None, keyed, _content(body), len(entries))
+
+
+def _fill_defaults(material: dict[str, Any], entries: list[Any]) -> bool:
+    """Write out what protobuf JSON leaves out and sigstore's models insist on; whether anything was missing.
+
+    A log's first entry has index 0 and an empty proof, and a writer omits both: they are the types' default values.
+    """
+    missing = "tlogEntries" not in material
+    material.setdefault("tlogEntries", entries)
+    for entry in entries:
+        proof = entry.get("inclusionProof") if isinstance(entry, dict) else None
+        for holder, name, default in ((entry, "logIndex", "0"), (proof, "logIndex", "0"), (proof, "hashes", [])):
+            if isinstance(holder, dict) and name not in holder:
+                holder[name] = default
+                missing = True
+    return missing
 
 
 def _hint(material: dict[str, Any]) -> str | None:
