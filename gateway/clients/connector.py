@@ -66,7 +66,7 @@ def connect(
         value = merged(client, existing, wanted)
         return text if value == existing else _checked(text, _put(text, file, value), file, path, value)
 
-    return _rewrite(path, edit, secret=transport == "http")
+    return _rewrite(path, edit, file, secret=transport == "http")
 
 
 def disconnect(client: Client, scope: Scope, places: Places) -> Change:
@@ -77,31 +77,45 @@ def disconnect(client: Client, scope: Scope, places: Places) -> Change:
             return text
         return _checked(text, _remove(text, file), file, path, None)
 
-    return _rewrite(path, edit, secret=False)
+    return _rewrite(path, edit, file, secret=False)
 
 
-def _rewrite(path: Path, edit: Callable[[str], str], *, secret: bool) -> Change:
+def _rewrite(path: Path, edit: Callable[[str], str], file: File, *, secret: bool) -> Change:
     for _ in range(_ATTEMPTS):
         before = _read(path)
         after = edit(before)
         if after == before:
             return Change(path, changed=False)
         if _read(path) == before:
-            return Change(path, changed=True, backup=_write(path, before, after, secret=secret))
+            backup = _back_up(path, before) if _entry_in(_loads(before, file, path), file) is None else None
+            _write(path, after, secret=secret)
+            return Change(path, changed=True, backup=backup)
     raise ClientFileUnwritable(f"{path} keeps changing while we edit it", remedy="close the client and try again")
 
 
-def _write(path: Path, before: str, after: str, *, secret: bool) -> Path | None:
+def _back_up(path: Path, before: str) -> Path | None:
+    """Keep the file as it was before we first touched it."""
     backup = path.with_name(path.name + BACKUP_SUFFIX)
+    if not path.exists() or backup.exists():
+        return None
+    _replace(backup, before, _mode(path) & SECRET_MODE)
+    return backup
+
+
+def _write(path: Path, text: str, *, secret: bool) -> None:
+    mode = _mode(path)
+    _replace(path, text, mode & SECRET_MODE if secret else mode)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else PUBLIC_MODE
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
     try:
-        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else PUBLIC_MODE
-        fresh = path.exists() and not backup.exists()
-        if fresh:
-            write_atomic(backup, _encode(before), mode=mode & SECRET_MODE)
-        write_atomic(path, _encode(after), mode=mode & SECRET_MODE if secret else mode)
+        write_atomic(path, text.encode(), mode=mode)
     except OSError as e:
         raise ClientFileUnwritable(f"{path} cannot be written: {e.strerror}", remedy="check who owns it") from e
-    return backup if fresh else None
 
 
 def _read(path: Path) -> str:
@@ -116,10 +130,6 @@ def _read(path: Path) -> str:
         raise ClientFileMalformed(f"{path} is not UTF-8 text", remedy=f"mend {path} in the client") from e
     except OSError as e:
         raise ClientFileUnwritable(f"{path} cannot be read: {e.strerror}", remedy="check who owns it") from e
-
-
-def _encode(text: str) -> bytes:
-    return text.encode()
 
 
 def _loads(text: str, file: File, path: Path) -> Any:

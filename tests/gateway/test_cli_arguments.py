@@ -114,7 +114,11 @@ def test_a_tool_that_takes_more_than_it_lists_gets_it():
 
 def test_a_tool_without_arguments_says_so():
     with pytest.raises(ArgumentsInvalid, match="takes no arguments"):
-        arguments("t", {"type": "object"}, ["a=1"])
+        arguments("t", {"type": "object", "properties": {}}, ["a=1"])
+
+
+def test_a_tool_that_says_nothing_of_its_arguments_gets_what_is_typed():
+    assert arguments("t", {"type": "object"}, ["a=1", "b=words"]) == {"a": 1, "b": "words"}
 
 
 def test_a_schema_that_refers_to_itself_ends():

@@ -114,6 +114,13 @@ def test_the_file_as_it_was_is_kept_once_beside_it(places):
     assert backup.read_text() == '{"mcpServers": {}}'
 
 
+def test_a_file_that_only_we_wrote_has_no_backup(places):
+    client = client_named("cursor")
+    path = link(client, places).path
+    assert link(client, places, "stdio").backup is None
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
 def test_the_mode_is_kept_where_no_token_is_written(places):
     client = client_named("claude-desktop")
     path = path_of(client, "user", places)
