@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.engine import Engine
-
 from harbourmaster.core.errors import EngineError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import EngineDidNotStart, EngineMissing
 from harbourmaster.up.host import Host, ask, install_packages
+from sandbox.engine import Engine
 
 START_TIMEOUT_S = 60.0
 # docker.io is Debian's Docker engine; iptables and ca-certificates are only recommended by it but the bridge needs them.

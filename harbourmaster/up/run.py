@@ -1,0 +1,148 @@
+"""`hm up` and `hm down`, step by step."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from harbourmaster.cli import print_error
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.files import make_private_dir
+from harbourmaster.core.settings import Settings
+from harbourmaster.up.engine import ensure_engine
+from harbourmaster.up.errors import NoServerBuilt
+from harbourmaster.up.servers import Prepared, prepare
+from harbourmaster.up.starting import READY_TIMEOUT_S, is_healthy, refuse_a_taken_port, start_detached, stop
+from harbourmaster.up.state import read_state
+from harbourmaster.up.supervisor import Supervisor, commands, gateway_url
+
+DEMO = ("time.get_current_time", {"timezone": "UTC"})
+
+Say = Callable[[str], None]
+
+
+def bring_up(settings: Settings, *, yes: bool, detach: bool, only: tuple[str, ...], say: Say) -> None:
+    """Everything that is missing, then run.  Raises ``NoServerBuilt`` when nothing can be served; exits 1 when some failed."""
+    begun = time.monotonic()
+    make_private_dir(settings.home)
+    engine = ensure_engine(settings, yes=yes, say=say)
+    try:
+        prepared = prepare(settings, engine, only, yes=yes, say=say)
+    finally:
+        engine.close()
+    _report(prepared, say)
+    running = read_state(settings.run_dir)
+    if running is not None or detach:
+        start_detached(settings)
+        _welcome(settings, begun, say)
+        if running is not None and not detach:
+            say("it was running already; end it with: ./hm down")
+    else:
+        _run_in_foreground(settings, begun, say)
+    if prepared.failed:
+        raise typer.Exit(1)
+
+
+def _report(prepared: Prepared, say: Say) -> None:
+    for name, error in prepared.failed.items():
+        say(f"{name} is left out:")
+        print_error(error)
+    if not prepared.ready:
+        raise NoServerBuilt("no server is ready to run", remedy="mend what is said above, or run: hm doctor")
+    cached = sum(1 for a in prepared.ready.values() if a.cached)
+    say(
+        f"{len(prepared.ready)} servers verified and admitted"
+        + (f", {len(prepared.fresh)} built now" if prepared.fresh else "")
+        + (f", {cached} by a verdict that still stands" if cached else "")
+    )
+
+
+def _run_in_foreground(settings: Settings, begun: float, say: Say) -> None:
+    refuse_a_taken_port(settings)
+    supervisor = Supervisor(settings, commands(settings))
+    threading.Thread(target=_welcome_when_ready, args=(settings, begun, say), daemon=True).start()
+    supervisor.run()
+    say("stopped")
+
+
+def _welcome_when_ready(settings: Settings, begun: float, say: Say) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not is_healthy(settings):
+        if time.monotonic() > deadline:
+            say(f"the gateway does not answer; read {settings.log_dir / 'gateway.log'}")
+            return
+        time.sleep(0.05)
+    _welcome(settings, begun, say)
+    say("press Ctrl-C to stop")
+
+
+def _welcome(settings: Settings, begun: float, say: Say) -> None:
+    url = gateway_url(settings)
+    say(f"the gateway is ready at {url} ({time.monotonic() - begun:.1f} s)")
+    sys.stderr.write(
+        f"\n  Connect a client     ./hm client connect claude-code   (also cursor, vscode, ...: ./hm client ls)\n"
+        f"  or by hand           {url}  with  Authorization: Bearer $(./hm token show)\n"
+        f"  See the tools        ./hm tools ls\n\n"
+    )
+    _show_one_call(settings, say)
+
+
+def _show_one_call(settings: Settings, say: Say) -> None:
+    name, arguments = DEMO
+    from gateway.cli_lookup import find
+    from gateway.cli_result import text_of
+    from gateway.lock import read_lock
+
+    try:
+        tool = find(read_lock(settings.lock_file), name)
+        begun = time.monotonic()
+        result = _call(settings, tool, arguments)
+    except HarbourError as e:
+        say(f"the first call did not work: [{e.code}] {e.message}")
+        return
+    words = " ".join(f"{k}={v}" for k, v in arguments.items())
+    sys.stderr.write(
+        f"  $ ./hm call {name} {words}      ({(time.monotonic() - begun) * 1000:.0f} ms, sandbox start included)\n"
+    )
+    for line in text_of(result).splitlines():
+        sys.stderr.write(f"  {line}\n")
+    sys.stderr.write("\n")
+
+
+def _call(settings: Settings, tool: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    from gateway.cli_connection import call_tool, running_gateway
+    from gateway.tokens import TokenStore
+    from harbourmaster.up.errors import GatewayDidNotStart
+
+    token = TokenStore(settings.tokens_file).default()
+    timeout = settings.call_timeout_s + settings.start_timeout_s
+    gateway = running_gateway(settings.gateway_host, settings.gateway_port, token, timeout, lambda method, params: None)
+    if gateway is None:
+        raise GatewayDidNotStart("the gateway does not listen", remedy="run: hm doctor")
+    try:
+        return call_tool(gateway, tool.wire_name, arguments, tool.schema)
+    finally:
+        gateway.close()
+
+
+def bring_down(settings: Settings, *, say: Say) -> None:
+    """End the supervisor and its processes, then remove every sandbox of this home."""
+    from sandbox.engine import Engine
+    from sandbox.reaper import ALL, reap
+
+    say("stopped" if stop(settings) else "nothing was running")
+    try:
+        engine = Engine.connect(settings)
+    except HarbourError:
+        return  # no engine, no sandboxes
+    try:
+        left = reap(engine, owner=ALL)
+    finally:
+        engine.close()
+    if left:
+        say(f"removed {left} sandboxes that were left")

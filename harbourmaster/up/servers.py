@@ -1,0 +1,127 @@
+"""Starter servers: build and paper what is missing, verify every byte, put what was proved into the lock."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.lock import LockedServer, read_lock
+from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.settings import Settings
+from harbourmaster.up.host import Host, install_packages
+from harbourmaster.up.locking import locked_server, write
+from harbourmaster.up.progress import ProgressView
+from policies.policy_set import PolicySet
+from policies.trust import TrustPolicy
+from registry.admit import AdmittedImage, Admitter
+from registry.build.errors import BaseUnavailable
+from registry.oci.layout import OciLayout
+from registry.pipeline import BuildResult, build_all
+from registry.schema import Entry, load_entries
+from registry.target import Target, target_of
+from registry.verify import Checked, OnLink, Verifier
+from sandbox.engine import Engine
+from sandbox.profile import Profile
+
+MMDEBSTRAP = ("mmdebstrap", "debian-archive-keyring")
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Prepared:
+    """What became of the starter servers: ``ready`` may run, ``failed`` says why not, ``fresh`` were built just now."""
+
+    ready: dict[str, AdmittedImage] = field(default_factory=dict)
+    failed: dict[str, HarbourError] = field(default_factory=dict)
+    fresh: list[str] = field(default_factory=list)
+
+
+def prepare(settings: Settings, engine: Engine, only: tuple[str, ...], *, yes: bool, say: Say) -> Prepared:
+    """Raises for what concerns all of them (an unknown name, a broken entry file); single failures are in the result."""
+    entries = load_entries(settings.servers_dir, only)
+    results = _build(settings, engine, entries, yes=yes, say=say)
+    prepared = Prepared(
+        failed={name: r.error for name, r in results.items() if r.error is not None},
+        fresh=[name for name, r in results.items() if r.fresh],
+    )
+    built = [entry for entry in entries if entry.name not in prepared.failed]
+    _admit_and_lock(settings, engine, built, results, prepared)
+    return prepared
+
+
+def _build(settings: Settings, engine: Engine, entries: list[Entry], *, yes: bool, say: Say) -> dict[str, BuildResult]:
+    with ProgressView() as progress:
+        results = build_all(settings, engine, entries, progress)
+    if not any(isinstance(r.error, BaseUnavailable) for r in results.values()) or shutil.which("mmdebstrap"):
+        return results
+    why = "base images cannot be pulled here, so they are made from Debian packages"
+    install_packages(Host.look(), MMDEBSTRAP, why, yes=yes, say=say)
+    with ProgressView() as progress:
+        return build_all(settings, engine, entries, progress)
+
+
+class _Witness(Verifier):
+    """Keeps what it verified, so that the lock is written from the very evidence that admitted the image."""
+
+    seen: dict[str, Checked]
+
+    def check(
+        self, target: Target, *, deep: bool = False, load: bool = False, on_link: OnLink | None = None
+    ) -> Checked:
+        checked = super().check(target, deep=deep, load=load, on_link=on_link)
+        self.seen[target.name] = checked
+        return checked
+
+
+def _admit_and_lock(
+    settings: Settings, engine: Engine, entries: list[Entry], results: dict[str, BuildResult], prepared: Prepared
+) -> None:
+    verifier = _Witness(OciLayout(settings.oci_dir), engine, TrustPolicy.load(settings), PolicySet.load(settings))
+    verifier.seen = {}
+    lock = read_lock(settings.lock_file)
+    profile = Profile.load().digest
+    audit = AuditLog(settings.audit_dir)
+    try:
+        admitter = Admitter(settings, verifier, audit, lambda name: _target(settings, name, lock, results[name]))
+        changed = [s for entry in entries if (s := _admit(entry, admitter, verifier, lock, profile, prepared))]
+    finally:
+        audit.close()
+    if changed:
+        write(settings, changed)
+
+
+def _target(settings: Settings, name: str, lock: dict[str, LockedServer], result: BuildResult) -> Target:
+    """What this very run built may replace what the lock names; anything else must still be what was locked."""
+    locked = lock[name].image if name in lock and not result.fresh else ""
+    return target_of(settings, name, locked=locked)
+
+
+def _admit(
+    entry: Entry,
+    admitter: Admitter,
+    verifier: _Witness,
+    lock: dict[str, LockedServer],
+    profile: str,
+    prepared: Prepared,
+) -> LockedServer | None:
+    """The server's new line for the lock, or None when the old one stands or it may not run."""
+    try:
+        admitted = admitter.admit(entry.name)
+        before = lock.get(entry.name)
+        same = before is not None and (before.image, before.image_id) == (admitted.image, admitted.image_id)
+        if before is not None and same and before.profile == profile and entry.name not in verifier.seen:
+            prepared.ready[entry.name] = admitted
+            return None
+        if entry.name not in verifier.seen:  # a cached verdict, but no line in the lock: walk the chain again
+            admitter.forget(entry.name)
+            admitted = admitter.admit(entry.name)
+        evidence = verifier.seen[entry.name].evidence
+        line = locked_server(entry, evidence, profile_digest=profile, enabled=not entry.needs_configuration)
+        prepared.ready[entry.name] = admitted
+        return line
+    except HarbourError as e:
+        prepared.failed[entry.name] = e
+        return None
