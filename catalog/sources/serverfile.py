@@ -5,6 +5,7 @@ Format: ``pkg/servers/types.go`` of github.com/docker/mcp-registry at 818bf169.
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast, get_args
 
 from catalog.categories import category_of
@@ -16,7 +17,12 @@ from catalog.sources.documents import parse_json, parse_yaml
 from catalog.text import many_lines, one_line
 from harbourmaster.core.digests import sha256
 
-READER = 1
+# Where code and images live says nothing about what they do
+_FORGES = re.compile(
+    r"https?://(?:www\.)?(?:github|gitlab)\.com/|\b(?:ghcr\.io|docker\.io|mcr\.microsoft\.com)/|\bmcp/"
+)
+
+READER = 2
 """Raised when the same bytes would give another record: they are then imported again."""
 MEDIA_TYPE = "application/vnd.docker.mcp-registry.server+yaml"
 MAX_NAME_CHARS = 128
@@ -230,6 +236,7 @@ def _keywords(value: Any) -> str:
         str(at(value, p, ""))
         for p in ("image", "source.project", "source.directory", "config.description", "requirement")
     ]
+    words = [_FORGES.sub(" ", word) for word in words]
     words += [str(s.get("description", "")) for s in mappings(at(value, "config.secrets", []))]
     parameters = at(value, "config.parameters.properties", {})
     if isinstance(parameters, dict):

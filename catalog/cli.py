@@ -1,0 +1,179 @@
+"""``hm catalog``: find servers, and say where entries come from."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from catalog import service
+from catalog.cli_output import console, print_details, print_json, print_page, print_report, table
+from catalog.cli_output import page_dict as page_as_dict
+from catalog.search.searcher import DEFAULT_LIMIT, Searcher, SearchRequest
+from catalog.show import entry_details, find_entry
+from catalog.store import Store
+from harbourmaster.core.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+app = typer.Typer(no_args_is_help=True, help="Find servers, and say where entries come from.")
+source_app = typer.Typer(no_args_is_help=True, help="Places that entries come from.")
+app.add_typer(source_app, name="source")
+
+Json = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Many = list[str]
+Category = Annotated[Many | None, typer.Option("--category", help="only this category; repeat for more")]
+Tier = Annotated[Many | None, typer.Option("--tier", help="built or community")]
+Type = Annotated[Many | None, typer.Option("--type", help="server, remote or poci")]
+Evidence = Annotated[Many | None, typer.Option("--evidence", help="signed, sbom, provenance, no-known-vulnerabilities")]
+Permission = Annotated[Many | None, typer.Option("--permission", help="no-network, no-secrets, read-only")]
+Licence = Annotated[Many | None, typer.Option("--licence", help="an SPDX identifier")]
+SourceOption = Annotated[Many | None, typer.Option("--source", help="only entries of this source")]
+Sort = Annotated[str, typer.Option("--sort", help="relevance, name, updated or tools")]
+Offset = Annotated[int, typer.Option("--offset", min=0)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=200)]
+
+
+@contextmanager
+def opened() -> Iterator[Store]:
+    store = Store.open(Settings.load())
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@app.command()
+def search(
+    text: Annotated[list[str], typer.Argument(help="what it should do, or its name")],
+    category: Category = None,
+    tier: Tier = None,
+    type_: Type = None,
+    evidence: Evidence = None,
+    permission: Permission = None,
+    licence: Licence = None,
+    source: SourceOption = None,
+    sort: Sort = "relevance",
+    offset: Offset = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    facets: Annotated[bool, typer.Option("--facets", help="show the counts of each filter")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find servers by what they do; misspelled words and abbreviations are understood."""
+    filters = _filters(
+        category=category,
+        tier=tier,
+        type=type_,
+        evidence=evidence,
+        permission=permission,
+        licence=licence,
+        source=source,
+    )
+    _search(SearchRequest(" ".join(text), filters, sort, offset, limit), facets, as_json)
+
+
+@app.command("ls")
+def list_entries(
+    category: Category = None,
+    tier: Tier = None,
+    type_: Type = None,
+    source: SourceOption = None,
+    held: Annotated[bool, typer.Option("--held", help="only what cannot run safely as written")] = False,
+    sort: Sort = "name",
+    offset: Offset = 0,
+    limit: Limit = 50,
+    as_json: Json = False,
+) -> None:
+    """List servers by name."""
+    filters = _filters(category=category, tier=tier, type=type_, source=source, state=["held"] if held else None)
+    _search(SearchRequest("", filters, sort, offset, limit), False, as_json)
+
+
+def _filters(**given: list[str] | None) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(values) for name, values in given.items() if values}
+
+
+def _search(request: SearchRequest, facets: bool, as_json: bool) -> None:
+    with opened() as store:
+        page = Searcher(store).search(request)
+    if as_json:
+        print_json(page_as_dict(page))
+    else:
+        print_page(page, request.offset, with_facets=facets)
+
+
+@app.command()
+def show(
+    name: str,
+    source: Annotated[str, typer.Option("--source", help="that source's entry")] = "",
+    as_json: Json = False,
+) -> None:
+    """Everything that is known of one server."""
+    with opened() as store, store.reading() as session:
+        details = entry_details(session, find_entry(session, name, source=source))
+    if as_json:
+        print_json(details)
+    else:
+        print_details(details)
+
+
+@source_app.command("add")
+def source_add(
+    name: str,
+    kind: Annotated[str, typer.Argument(help=f"one of: {', '.join(service.KINDS)}")],
+    location: Annotated[str, typer.Argument(help="a folder, file or address")],
+    sync: Annotated[bool, typer.Option(help="read it now")] = True,
+    as_json: Json = False,
+) -> None:
+    """Remember a source and read it."""
+    with opened() as store:
+        service.add_source(store, name, kind, location)
+        if sync:
+            _sync(store, [name], as_json)
+
+
+@source_app.command("ls")
+def source_ls(as_json: Json = False) -> None:
+    with opened() as store:
+        rows = [
+            {
+                "name": s.name,
+                "kind": s.kind,
+                "location": s.location,
+                "entries": n,
+                "synced_at": s.synced_at,
+                "last_error": s.last_error,
+            }
+            for s, n in service.list_sources(store)
+        ]
+    if as_json:
+        print_json(rows)
+    else:
+        keys = ("name", "kind", "entries", "synced_at", "last_error", "location")
+        console().print(table([k.upper() for k in keys], ([r[k] or "-" for k in keys] for r in rows)))
+
+
+@source_app.command("rm")
+def source_rm(name: str) -> None:
+    """Forget a source and everything that came from it alone."""
+    with opened() as store:
+        service.remove_source(store, name)
+    console().print(f"removed {name}")
+
+
+@source_app.command("sync")
+def source_sync(names: Annotated[list[str] | None, typer.Argument()] = None, as_json: Json = False) -> None:
+    """Read sources again: all of them, or those named."""
+    with opened() as store:
+        _sync(store, names or [s.name for s, _ in service.list_sources(store)], as_json)
+
+
+def _sync(store: Store, names: list[str], as_json: bool) -> None:
+    reports = [service.sync_source(store, name) for name in names]
+    if as_json:
+        print_json([r.as_dict() for r in reports])
+    else:
+        for report in reports:
+            print_report(report)

@@ -1,0 +1,102 @@
+"""What people narrow a search by, and the counts beside each choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.categories import CATEGORIES
+from catalog.errors import QueryInvalid
+from catalog.search.documents import Card
+
+Mask = NDArray[np.bool_]
+
+EVIDENCE: dict[str, Callable[[Card], bool]] = {
+    "signed": lambda c: "signature" in c.evidence,
+    "sbom": lambda c: "sbom" in c.evidence,
+    "provenance": lambda c: "provenance" in c.evidence,
+    "no-known-vulnerabilities": lambda c: c.vulnerable is False,
+}
+PERMISSIONS: dict[str, Callable[[Card], bool]] = {
+    "no-network": lambda c: c.network in ("none", "undeclared"),
+    "no-secrets": lambda c: not c.needs_secrets,
+    "read-only": lambda c: c.read_only,
+}
+
+# Facet -> the values a card has in it.  Values of one facet widen a search, except those in ALL_OF: there each narrows it.
+FACETS: dict[str, Callable[[Card], tuple[str, ...]]] = {
+    "category": lambda c: (c.category,),
+    "tier": lambda c: (c.tier,),
+    "type": lambda c: (c.kind,),
+    "licence": lambda c: (c.licence,) if c.licence else (),
+    "source": lambda c: (c.source,),
+    "status": lambda c: (c.status,),
+    "state": lambda c: ("runs-as-written",) if c.runnable else ("held",),
+    "tag": lambda c: c.tags,
+    "evidence": lambda c: tuple(k for k, test in EVIDENCE.items() if test(c)),
+    "permission": lambda c: tuple(k for k, test in PERMISSIONS.items() if test(c)),
+}
+ALL_OF = frozenset({"evidence", "permission", "tag"})
+FIXED = {
+    "category": tuple(CATEGORIES),
+    "tier": ("built", "community"),
+    "type": ("server", "remote", "poci"),
+    "state": ("runs-as-written", "held"),
+    "evidence": tuple(EVIDENCE),
+    "permission": tuple(PERMISSIONS),
+}
+MAX_FACET_VALUES = 50
+
+
+class FacetIndex:
+    """For each facet and value, which documents have it."""
+
+    def __init__(self, cards: list[Card]) -> None:
+        self._size = len(cards)
+        self._values: dict[str, dict[str, NDArray[np.int32]]] = {}
+        for facet, values_of in FACETS.items():
+            lists: dict[str, list[int]] = {}
+            for number, card in enumerate(cards):
+                for value in values_of(card):
+                    lists.setdefault(value, []).append(number)
+            self._values[facet] = {v: np.asarray(n, dtype=np.int32) for v, n in lists.items()}
+
+    def mask(self, filters: Mapping[str, tuple[str, ...]], *, without: str = "") -> Mask:
+        """Documents that pass ``filters``, the facet ``without`` left out."""
+        allowed = np.ones(self._size, dtype=np.bool_)
+        for facet, wanted in filters.items():
+            if facet != without and wanted:
+                allowed &= self._facet_mask(facet, wanted)
+        return allowed
+
+    def _facet_mask(self, facet: str, wanted: tuple[str, ...]) -> Mask:
+        masks = []
+        for value in wanted:
+            one = np.zeros(self._size, dtype=np.bool_)
+            one[self._values[facet].get(value, np.empty(0, dtype=np.int32))] = True
+            masks.append(one)
+        combine = np.logical_and if facet in ALL_OF else np.logical_or
+        result: Mask = combine.reduce(masks)
+        return result
+
+    def counts(self, facet: str, matched: Mask) -> dict[str, int]:
+        """How many matched documents have each value: the largest first, the fixed ones always."""
+        found = {v: int(np.count_nonzero(matched[n])) for v, n in self._values[facet].items()}
+        found = {v: n for v, n in found.items() if n} | {
+            v: found.get(v, 0) for v in FIXED.get(facet, ()) if facet != "category"
+        }
+        ordered = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+        return dict(ordered[:MAX_FACET_VALUES])
+
+
+def checked(filters: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """``filters`` when every facet and every fixed value exists; raises ``QueryInvalid`` that names the known ones."""
+    for facet, wanted in filters.items():
+        if facet not in FACETS:
+            raise QueryInvalid(f"no filter {facet!r}", remedy=f"one of: {', '.join(FACETS)}")
+        for value in wanted:
+            if facet in FIXED and value not in FIXED[facet]:
+                raise QueryInvalid(f"{facet} has no value {value!r}", remedy=f"one of: {', '.join(FIXED[facet])}")
+    return dict(filters)
