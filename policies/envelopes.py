@@ -16,13 +16,11 @@ from policies import strict_json
 from policies.errors import SignatureMalformed
 
 BUNDLE_V03 = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_MEDIA_TYPES = frozenset(
-    {
-        BUNDLE_V03,
-        "application/vnd.dev.sigstore.bundle+json;version=0.1",
-        "application/vnd.dev.sigstore.bundle+json;version=0.2",
-        "application/vnd.dev.sigstore.bundle+json;version=0.3",
-    }
+_MEDIA_TYPES = (
+    BUNDLE_V03,
+    "application/vnd.dev.sigstore.bundle+json;version=0.1",
+    "application/vnd.dev.sigstore.bundle+json;version=0.2",
+    "application/vnd.dev.sigstore.bundle+json;version=0.3",
 )
 MAX_BUNDLE_BYTES = 96 << 20  # a statement at its limit, in base64, and its proofs
 MAX_SIGNATURE_BYTES = 1024  # an ECDSA P-521 signature has 139
