@@ -110,7 +110,9 @@ class _Reader:
             raise self._refuse(line, key, "YAML anchors and aliases are not read", "write the value out")
         self._seen.add(id(node))
         if str(node.tag) not in _TAGS:
-            raise self._refuse(line, key, f"the tag or type {node.tag} is not read", "quote the value, or remove the tag")
+            raise self._refuse(
+                line, key, f"the tag or type {node.tag} is not read", "quote the value, or remove the tag"
+            )
         if isinstance(node, MappingNode):
             return self._mapping(node, key)
         if isinstance(node, SequenceNode):

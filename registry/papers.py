@@ -84,7 +84,9 @@ def attach(
                 layout.remove_referrer(old.digest)
 
 
-KEY_ANNOTATION = "dev.harbourmaster.key"  # which of our keys signed: a hint for replacing, never believed in verification
+KEY_ANNOTATION = (
+    "dev.harbourmaster.key"  # which of our keys signed: a hint for replacing, never believed in verification
+)
 
 
 def _kind(annotations: dict[str, str]) -> str:

@@ -40,7 +40,9 @@ Prose = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 # No leading dash: these become arguments of pip, npm and apt
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$", max_length=128)]
 Debian = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=64)]  # Debian Policy 5.6.1
-Package = Annotated[str, StringConstraints(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=214)]
+Package = Annotated[
+    str, StringConstraints(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=214)
+]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 Parameter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Argument = Annotated[str, StringConstraints(max_length=4096)]
@@ -301,7 +303,12 @@ def _check_templates(document: Document, entry: Entry) -> None:
         for match in _TEMPLATE.finditer(text):
             name = match[1]
             if name not in entry.config.parameters:
-                raise _at(document, key, f"uses {{{{{name}}}}}, which no parameter is called", "declare it in config.parameters")
+                raise _at(
+                    document,
+                    key,
+                    f"uses {{{{{name}}}}}, which no parameter is called",
+                    "declare it in config.parameters",
+                )
 
 
 def _check_runtime(document: Document, entry: Entry) -> None:
@@ -339,4 +346,6 @@ def _siblings(key: Path_) -> str:
         field = getattr(model, "model_fields", {}).get(part)
         model = getattr(field, "annotation", None)
     names = getattr(model, "model_fields", None)
-    return f"known under {dotted(key[:-1]) or 'the top'}: {', '.join(names)}" if names else "see docs/adding-a-server.md"
+    return (
+        f"known under {dotted(key[:-1]) or 'the top'}: {', '.join(names)}" if names else "see docs/adding-a-server.md"
+    )

@@ -109,7 +109,9 @@ class Session:
 
     def _failed(self, what: str) -> ListingFailed:
         tail = self._box.stderr_tail()[-2000:] if self._box else ""
-        return ListingFailed(f"{self.server} {what}\n{tail}".rstrip(), remedy="see its stderr above", server=self.server)
+        return ListingFailed(
+            f"{self.server} {what}\n{tail}".rstrip(), remedy="see its stderr above", server=self.server
+        )
 
 
 @contextlib.asynccontextmanager

@@ -203,9 +203,9 @@ class Bases:
 
     def _layer(self, write: Callable[[BinaryIO, LogTail], object]) -> Descriptor:
         with tempfile.TemporaryFile() as sink:
-            write(sink, LogTail())  # type: ignore[arg-type]
+            write(sink, LogTail())
             sink.seek(0)
-            return self._layout.put_blob(sink, media.LAYER_TAR)  # type: ignore[arg-type]
+            return self._layout.put_blob(sink, media.LAYER_TAR)
 
     def _base(self, name: str, parts: list[Part], origin: str, env: dict[str, str], below: str = "") -> Base:
         config = Config(env=env | {"PATH": env.get("PATH", image.PATH)}, labels={"harbourmaster.base": name})

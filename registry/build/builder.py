@@ -24,7 +24,7 @@ from registry.build.image import Built, Config, Part
 from registry.build.install import PYTHON_LIB, server_layer
 from registry.build.network import BuildNetwork
 from registry.build.records import BuildRecord, BuildRecords
-from registry.locks import Pinned, pinned, read_locks
+from registry.locks import pinned, read_locks
 from registry.oci import media
 from registry.oci.descriptor import Descriptor
 from registry.oci.layout import OciLayout
@@ -32,6 +32,7 @@ from registry.schema import ENTRY_FILE, Entry
 from sandbox.spec import LABEL_HOSTS
 
 BUILDER_VERSION = 1  # raise it when the same inputs give another image
+Materials = tuple[tuple[str, str, str], ...]  # (purl, hash algorithm, hex)
 SERVER_NAMESPACE = "dev.harbourmaster"  # reverse DNS, as the MCP registry writes server names
 
 
@@ -79,6 +80,11 @@ class Inputs:
             }
         )
 
+    def install_digest(self, builder: str) -> str:
+        """Over what decides the server layer alone, so that an edited entry does not install everything again."""
+        locks = {name: sha256(data) for name, data in self.locks.items()}
+        return canonical_digest({"builder": BUILDER_VERSION, "locks": locks, "base": builder})
+
 
 def current(inputs: Inputs, context: BuildContext, records: dict[str, BuildRecord]) -> BuildRecord | None:
     """The record of an earlier build of the same inputs whose image is still in the layout; asks no engine."""
@@ -98,9 +104,7 @@ def build(entry: Entry, context: BuildContext, *, root: Path | None = None) -> t
     log = LogTail()
     try:
         record = record or _make(inputs, context, log)
-        image_id = image.load(
-            context.client, context.layout, record.manifest, engine_ref(entry), base=record.base
-        )
+        image_id = image.load(context.client, context.layout, record.manifest, engine_ref(entry), base=record.base)
     except HarbourError as e:
         raise _named(e, entry) from e
     return Built(record.manifest, record.config, image_id), record
@@ -120,9 +124,9 @@ def _make(inputs: Inputs, context: BuildContext, log: LogTail) -> BuildRecord:
     context.progress(entry.name, "base images", 0.05)
     base = context.bases.runtime(*_wants(entry))
     builder = context.bases.builder(entry.build.runtime)
-    context.progress(entry.name, "install packages", 0.15)
     started = _now()
-    layer, materials = _install(inputs, builder, context, log)
+    install = inputs.install_digest(builder.manifest)
+    layer, materials = _reused(inputs, install, context) or _install(inputs, builder, context, log)
     context.progress(entry.name, "assemble", 0.7)
     origin = f"{entry.source.kind} {entry.source.package} {entry.source.version}"
     parts = [*image.parts_of(context.layout, base.manifest), Part(layer, f"install {origin}, hashes checked")]
@@ -133,10 +137,12 @@ def _make(inputs: Inputs, context: BuildContext, log: LogTail) -> BuildRecord:
         inputs=inputs.digest(base.manifest, builder.manifest),
         manifest=manifest,
         config=digest,
+        install=install,
+        layer=layer.digest,
         base=base.manifest,
         builder=builder.manifest,
         base_origin=base.origin,
-        materials=tuple((p.purl, *p.digest) for p in materials),
+        materials=materials,
         started=started,
         finished=_now(),
     )
@@ -145,7 +151,15 @@ def _make(inputs: Inputs, context: BuildContext, log: LogTail) -> BuildRecord:
     return record
 
 
-def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail) -> tuple[Descriptor, list[Pinned]]:
+def _reused(inputs: Inputs, install: str, context: BuildContext) -> tuple[Descriptor, Materials] | None:
+    record = context.records.all().get(inputs.entry.name)
+    if record is None or record.install != install or not context.layout.blobs.is_sound(record.layer):
+        return None
+    return Descriptor(media.LAYER_TAR, record.layer, context.layout.blobs.size(record.layer)), record.materials
+
+
+def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail) -> tuple[Descriptor, Materials]:
+    context.progress(inputs.entry.name, "install packages", 0.15)
     runtime = inputs.entry.build.runtime
     with tempfile.TemporaryFile() as raw, tempfile.TemporaryFile() as sink:
         installed = server_layer(
@@ -154,13 +168,14 @@ def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail)
             runtime,
             inputs.locks,
             context.network,
-            raw,  # type: ignore[arg-type]
-            sink,  # type: ignore[arg-type]
+            raw,
+            sink,
             log,
         )
         sink.seek(0)
-        layer = context.layout.put_blob(sink, media.LAYER_TAR)  # type: ignore[arg-type]
-    return layer, pinned(inputs.entry, inputs.locks) if installed is None else installed
+        layer = context.layout.put_blob(sink, media.LAYER_TAR)
+    packages = pinned(inputs.entry, inputs.locks) if installed is None else installed
+    return layer, tuple((p.purl, *p.digest) for p in packages)
 
 
 def server_config(entry: Entry, base: Base, base_env: dict[str, str]) -> Config:

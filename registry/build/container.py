@@ -75,11 +75,13 @@ class Job:
 
 def run_job(client: docker.DockerClient, job: Job, output: BinaryIO, log: LogTail) -> None:
     """Run ``job``, its standard output into ``output``; raises ``BuildFailed`` with the log's end."""
-    api = client.api
+    api: Any = client.api
     try:
         container = api.create_container_from_config(_config(api, job))["Id"]
     except APIError as e:
-        raise BuildFailed(f"{job.step}: the engine refused the builder: {e.explanation}", remedy="run: hm doctor") from e
+        raise BuildFailed(
+            f"{job.step}: the engine refused the builder: {e.explanation}", remedy="run: hm doctor"
+        ) from e
     try:
         with _attached(api, container) as sock:
             api.start(container)

@@ -147,7 +147,7 @@ def _inputs(network: BuildNetwork) -> bytes:
 
 @contextlib.contextmanager
 def _container(client: docker.DockerClient, image_id: str, script: str) -> Iterator[str]:
-    api = client.api
+    api: Any = client.api
     host = api.create_host_config(
         cap_drop=["ALL"],
         cap_add=_APT_CAPABILITIES,

@@ -112,9 +112,10 @@ def environment_of(layout: OciLayout, manifest_digest: str) -> dict[str, str]:
 
 def engine_id(client: docker.DockerClient, *candidates: str) -> str:
     """The first of ``candidates`` (config digest, manifest digest) that the engine knows as an image ID; else ``""``."""
+    api: Any = client.api
     for candidate in candidates:
         try:
-            found = client.api.inspect_image(candidate)
+            found = api.inspect_image(candidate)
         except ImageNotFound:
             continue
         if found["Id"] == candidate:
@@ -154,8 +155,9 @@ def _send(client: docker.DockerClient, layout: OciLayout, digest: str, ref: str,
     """Send the archive without the layers in ``skip``; returns the engine's complaint or ``""``."""
     members = archive_members(layout.read_manifest_bytes(digest), ref)
     stream = ArchiveStream([m for m in members if m.digest not in skip], layout.blobs)
+    api: Any = client.api
     try:
-        answers = [a for a in client.api.load_image(stream, quiet=True) if isinstance(a, dict)]
+        answers = [a for a in api.load_image(stream, quiet=True) if isinstance(a, dict)]
     except APIError as e:
         return str(e.explanation)
     return next((str(a["error"]) for a in answers if "error" in a), "")

@@ -89,4 +89,6 @@ def _from_report(item: Any) -> Pinned:
 
 
 def _keep(name: str) -> bool:
-    return _inside(name) and not name.endswith(_NOT_AT_RUN_TIME) and not name.endswith("/node_modules/.package-lock.json")
+    return (
+        _inside(name) and not name.endswith(_NOT_AT_RUN_TIME) and not name.endswith("/node_modules/.package-lock.json")
+    )

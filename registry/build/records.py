@@ -15,6 +15,8 @@ class BuildRecord:
     inputs: str  # digest over entry, locks, bases and builder version
     manifest: str
     config: str
+    install: str  # digest over what the server layer depends on: locks, builder base, builder version
+    layer: str  # digest of the server layer
     base: str  # manifest digest of the runtime base
     builder: str  # manifest digest of the builder base
     base_origin: str

@@ -1,0 +1,225 @@
+"""``hm registry``: from an entry to a signed image, and on to a registry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.settings import Settings
+from registry.schema import Entry, load_entries
+
+app = typer.Typer(no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Servers; all when none is named.")]
+Name = Annotated[str, typer.Argument(help="A server.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Root = Annotated[Path | None, typer.Option("--root", help="Folder of entries, instead of the starter catalog.")]
+
+
+@app.command("ls")
+def ls(as_json: Json = False, root: Root = None) -> None:
+    """The servers of the starter catalog, and which are built."""
+    from registry.build.records import BuildRecords
+
+    settings = Settings.load()
+    records = BuildRecords(settings.home).all()
+    rows = [_row(entry, bool(records.get(entry.name))) for entry in _entries(settings, root, None)]
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = _table("Server", "Version", "From", "Category", "Built", "What it does")
+    for row in rows:
+        built = "[green]✓ built[/]" if row["built"] else "not yet"
+        table.add_row(row["name"], row["version"], row["source"], row["category"], built, row["description"])
+    Console().print(table)
+
+
+def _row(entry: Entry, built: bool) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "title": entry.about.title,
+        "version": entry.source.version,
+        "source": f"{entry.source.kind} {entry.source.package}",
+        "category": entry.meta.category,
+        "tags": entry.meta.tags,
+        "built": built,
+        "description": entry.about.description.strip(),
+    }
+
+
+@app.command("lint")
+def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
+    """Check entries and their locks; every problem names file, line, key and remedy.  Exit status 1 when there is one."""
+    from registry.locks import read_locks
+
+    settings = Settings.load()
+    place = root or settings.servers_dir
+    found: list[HarbourError] = []
+    known = tuple(names or sorted(p.parent.name for p in place.glob("*/server.yaml")))
+    for name in known:
+        try:
+            (entry,) = load_entries(place, (name,))
+            read_locks(entry, place / name)
+        except HarbourError as e:
+            found.append(e)
+    if as_json:
+        print(json.dumps({"checked": len(known), "problems": [e.as_dict() for e in found]}, indent=2))
+    else:
+        for problem in found:
+            sys.stderr.write(f"{problem.message}\n  what to do: {problem.remedy}\n")
+        print(f"{len(known)} entries checked, {len(found)} with problems")
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command("build")
+def build(names: Names = None, as_json: Json = False, root: Root = None) -> None:
+    """Build, paper and sign servers; what is up to date is left alone.  Exit status 1 when one fails."""
+    from registry.cli_progress import progress_view
+    from registry.pipeline import build_all
+    from sandbox.engine import Engine
+
+    settings = Settings.load()
+    entries = _entries(settings, root, names)
+    engine = Engine.connect(settings)
+    try:
+        with progress_view(quiet=as_json) as view:
+            results = build_all(settings, engine, entries, view, root=root)
+    finally:
+        engine.close()
+    _print_results(list(results.values()), as_json)
+    if any(r.error for r in results.values()):
+        raise typer.Exit(1)
+
+
+def _print_results(results: list[Any], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {"name": r.name, "version": r.version}
+            | (
+                {"error": r.error.as_dict()}
+                if r.error
+                else {"manifest": r.manifest, "image_id": r.image_id, "fresh": r.fresh}
+            )
+            for r in results
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    table = _table("Server", "Version", "Manifest", "")
+    for r in results:
+        state = "[red]✗ failed[/]" if r.error else "[green]✓ built[/]" if r.fresh else "✓ up to date"
+        table.add_row(r.name, r.version, r.manifest, state)
+    Console().print(table)
+    for r in results:
+        if r.error:
+            sys.stderr.write(f"error [{r.error.code}]: {r.error.message}\n  what to do: {r.error.remedy}\n")
+
+
+@app.command("test")
+def test(name: Name, as_json: Json = False, root: Root = None) -> None:
+    """Build a server if needed and make the calls its entry promises, in a sandbox without a network."""
+    from registry.pipeline import build_all
+    from registry.trial import try_calls
+    from sandbox.engine import Engine
+
+    settings = Settings.load()
+    entries = _entries(settings, root, [name])
+    engine = Engine.connect(settings)
+    try:
+        result = build_all(settings, engine, entries, root=root)[name]
+        if result.error:
+            raise result.error
+        outcomes = try_calls(engine, entries[0], result.image_id, result.manifest, timeout_s=settings.call_timeout_s)
+    finally:
+        engine.close()
+    if as_json:
+        print(json.dumps([vars(o) for o in outcomes], indent=2, ensure_ascii=False))
+    else:
+        for o in outcomes:
+            print(
+                f"{'✓' if o.passed else '✗'} {o.tool}: {o.problem or o.text.splitlines()[0] if o.text else o.problem}"
+            )
+    if not all(o.passed for o in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command("lock")
+def lock(name: Name, root: Root = None) -> None:
+    """Resolve a server's dependencies anew and pin them with hashes, in the files beside its server.yaml."""
+    from registry import locker
+
+    settings = Settings.load()
+    (entry,) = _entries(settings, root, [name])
+    for path in locker.lock(entry, (root or settings.servers_dir) / name):
+        print(path)
+
+
+@app.command("show")
+def show(name: Name, as_json: Json = False, root: Root = None) -> None:
+    """An entry as it is read, with what it is allowed and what was built of it."""
+    from registry.build.records import BuildRecords
+
+    settings = Settings.load()
+    (entry,) = _entries(settings, root, [name])
+    record = BuildRecords(settings.home).all().get(name)
+    image = {"manifest": record.manifest, "config": record.config, "built": record.finished} if record else None
+    body = {"entry": entry.model_dump(mode="json", exclude_unset=True), "image": image}
+    if as_json:
+        print(json.dumps(body, indent=2, ensure_ascii=False))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in _facts(entry).items():
+        table.add_row(key, value)
+    for key, value in (image or {"image": f"not built; run: hm registry build {name}"}).items():
+        table.add_row(key, value)
+    Console().print(table)
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    relaxed = [f"{k} {v.value} ({v.reason})" for k, v in entry.run.sandbox if v is not None]
+    return {
+        "server": f"{entry.about.title} ({entry.name})",
+        "what it does": entry.about.description.strip(),
+        "from": f"{entry.source.kind} {entry.source.package} {entry.source.version}, {entry.source.licence}",
+        "project": entry.source.url,
+        "command": " ".join(entry.command()),
+        "hosts": ", ".join(entry.run.network.hosts) or "none",
+        "relaxations": "; ".join(relaxed) or "none",
+        "secrets": ", ".join(s.name for s in entry.config.secrets) or "none",
+    }
+
+
+@app.command("publish")
+def publish(
+    name: Name, ref: Annotated[str, typer.Argument(help="host[:port]/repository[:tag]")], as_json: Json = False
+) -> None:
+    """Push a built server's image with all its papers to an OCI registry."""
+    from registry.build.errors import EntryNotFound
+    from registry.build.records import BuildRecords
+    from registry.oci.layout import OciLayout
+    from registry.oci.remote import push
+
+    settings = Settings.load()
+    record = BuildRecords(settings.home).all().get(name)
+    if record is None:
+        raise EntryNotFound(f"{name} is not built", remedy=f"run: hm registry build {name}", name=name)
+    push(OciLayout(settings.oci_dir), record.manifest, ref)
+    print(json.dumps({"ref": ref, "manifest": record.manifest}) if as_json else f"{ref}@{record.manifest}")
+
+
+def _entries(settings: Settings, root: Path | None, names: list[str] | None) -> list[Entry]:
+    return load_entries(root or settings.servers_dir, tuple(names or ()))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,62 @@
+"""``hm registry test``: the calls that an entry promises, made against its image in a sandbox without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from registry.listing import sandbox_spec
+from registry.schema import Call, Entry
+from registry.session import RpcError, Session, open_session
+from sandbox.engine import Engine
+from sandbox.profile import Profile
+
+MAX_SHOWN = 500  # characters of a server's answer in a report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``passed``: the answer was as expected.  ``text``: what the server said, cut short."""
+
+    tool: str
+    passed: bool
+    text: str
+    problem: str = ""
+
+
+def try_calls(engine: Engine, entry: Entry, image_id: str, manifest: str, *, timeout_s: float) -> list[Outcome]:
+    """Make every call of ``entry.test`` in one session.  Raises ``ListingFailed`` when the server ends or hangs."""
+    spec = sandbox_spec(entry, image_id, manifest)
+
+    async def all_calls() -> list[Outcome]:
+        async with open_session(engine, Profile.load(), spec, timeout_s=timeout_s) as session:
+            return [await _call(session, call) for call in entry.test.calls]
+
+    return asyncio.run(all_calls())
+
+
+async def _call(session: Session, call: Call) -> Outcome:
+    try:
+        result = await session.request("tools/call", {"name": call.tool, "arguments": call.arguments})
+        is_error, text = bool(result.get("isError")), text_of(result)
+    except RpcError as e:
+        is_error, text = True, e.message
+    problem = judge(call, is_error, text)
+    return Outcome(call.tool, not problem, text[:MAX_SHOWN], problem)
+
+
+def text_of(result: dict[str, Any]) -> str:
+    """The texts of a tool's result; structured content when there is no text."""
+    texts = [str(item.get("text", "")) for item in result.get("content") or [] if isinstance(item, dict)]
+    return "\n".join(t for t in texts if t) or json.dumps(result.get("structuredContent", {}), ensure_ascii=False)
+
+
+def judge(call: Call, is_error: bool, text: str) -> str:
+    """Why the answer is not the expected one; ``""`` when it is."""
+    if is_error != call.expect.is_error:
+        return f"expected {'an error' if call.expect.is_error else 'a result'}, got {'an error' if is_error else 'a result'}"
+    if call.expect.contains is not None and call.expect.contains not in text:
+        return f"the answer does not contain {call.expect.contains!r}"
+    return ""
