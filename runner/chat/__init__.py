@@ -1,0 +1,1 @@
+"""Between messages and text: templates, literal texts, streams, tool calls."""

@@ -1,0 +1,213 @@
+"""The parent's side of an engine process.  Its death is an error of its own requests, never of the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+from typing import Any
+
+from runner.engine import wire
+from runner.engine.spec import EngineSpec
+from runner.errors import EngineDied, HarbourError, from_dict
+
+STDERR_TAIL = 4096  # bytes that an error shows
+LOG_LINES = 1000  # kept for `hm model logs`
+GRACE_S = 3.0  # between closing the connection and SIGKILL
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HM_LOG_FORMAT")
+_PREFIXES = ("CUDA_", "HIP_", "ROCR_", "GGML_", "GOMP_", "OMP_", "VK_", "NVIDIA_")
+
+
+class EngineProcess:
+    """
+    >>> engine = await EngineProcess.start(EngineSpec("smollm2", ("model.gguf",)))
+    >>> async for frame in engine.stream({"op": "generate", "messages": [...]}): ...
+    >>> await engine.stop()
+    """
+
+    def __init__(self, spec: EngineSpec, process: asyncio.subprocess.Process, on_exit: Callable[[], None]) -> None:
+        self.spec = spec
+        self.ready: dict[str, Any] = {}
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self._process, self._on_exit = process, on_exit
+        self._ids = count(1)
+        self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._died: EngineDied | None = None
+        self._stopping = False
+
+    @classmethod
+    async def start(cls, spec: EngineSpec, *, on_exit: Callable[[], None] = lambda: None) -> EngineProcess:
+        """Start a process and load; raises the engine's own error, or ``EngineDied`` with its last words."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "runner.engine",
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in a terminal is the parent's to handle
+            )
+        engine = cls(spec, process, on_exit)
+        engine._reader, engine._writer = await asyncio.open_connection(sock=ours, limit=wire.MAX_FRAME)
+        engine._tasks = [asyncio.create_task(engine._read_stderr()), asyncio.create_task(engine._read())]
+        try:
+            await engine._handshake()
+        except BaseException:
+            await engine.stop()
+            raise
+        return engine
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._died is None and not self._stopping
+
+    @property
+    def active(self) -> int:
+        """Requests in flight."""
+        return len(self._answers)
+
+    def resident_bytes(self) -> int:
+        """The process's resident memory now (``/proc/<pid>/statm``, field 2, in pages); 0 where that cannot be read."""
+        try:
+            with open(f"/proc/{self.pid}/statm") as f:  # noqa: PTH123
+                return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    async def ask(self, frame: dict[str, Any]) -> Any:
+        """One request with one answer."""
+        async for answer in self.stream(frame):
+            if answer["ev"] == "result":
+                return answer["value"]
+        raise self._death()
+
+    async def stream(self, frame: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """``delta`` frames, then ``done`` (or ``result``); raises what the engine raised.
+
+        Leaving the loop early cancels the request: the engine drops it before its next step.
+        """
+        if self._died or self._stopping:
+            raise self._death()
+        request_id = next(self._ids)
+        queue = self._answers[request_id] = asyncio.Queue()
+        ended = False
+        try:
+            self._writer.write(wire.encode({**frame, "id": request_id}))
+            while not ended:
+                answer = await queue.get()
+                if answer["ev"] == "died":
+                    ended = True
+                    raise self._death()
+                if answer["ev"] == "error":
+                    ended = True
+                    raise from_dict(answer["error"])
+                ended = answer["ev"] in ("done", "result")
+                yield answer
+        finally:
+            del self._answers[request_id]
+            if not ended and self.alive:
+                self._writer.write(wire.encode({"op": "cancel", "id": request_id}))
+
+    async def stop(self) -> None:
+        """Close the connection, wait, kill; idempotent."""
+        self._stopping = True
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), GRACE_S)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _handshake(self) -> None:
+        queue = self._answers[0] = asyncio.Queue()
+        self._writer.write(wire.encode(self.spec.as_dict()))
+        answer = await queue.get()
+        del self._answers[0]
+        if answer["ev"] == "error":
+            raise from_dict(answer["error"])
+        if answer["ev"] != "ready":
+            raise self._death()
+        self.ready = answer
+
+    async def _read(self) -> None:
+        try:
+            while line := await self._reader.readline():
+                frame = wire.decode(line)
+                queue = self._answers.get(frame["id"])
+                if queue is not None:
+                    queue.put_nowait(frame)
+        except (ConnectionError, ValueError, HarbourError):
+            self.kill()
+        await self._mourn()
+
+    async def _mourn(self) -> None:
+        """The stream ended: tell every request, once the process is gone and its last words are read."""
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), GRACE_S)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+        await asyncio.wait([self._tasks[0]], timeout=1)
+        self._died = EngineDied(
+            f"the engine of {self.spec.name} {_how(self._process.returncode)}{_said(self.log)}",
+            remedy="ask again: the model is loaded anew; hm model logs shows what the engine said",
+            status=self._process.returncode,
+        )
+        for queue in self._answers.values():
+            queue.put_nowait({"ev": "died"})
+        if not self._stopping:
+            self._on_exit()
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        while chunk := await self._process.stderr.read(65536):
+            self.log.extend(chunk.decode(errors="replace").splitlines())
+
+    def _death(self) -> EngineDied:
+        return self._died or EngineDied(f"the engine of {self.spec.name} was stopped", remedy="ask again")
+
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter
+    _tasks: list[asyncio.Task[None]]
+
+
+def _environment() -> dict[str, str]:
+    """What the libraries need; no secrets of the parent."""
+    kept = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PREFIXES)}
+    return {**kept, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
+def _how(status: int | None) -> str:
+    if status is None or status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
+def _said(log: deque[str]) -> str:
+    tail = "\n".join(log)[-STDERR_TAIL:].strip()
+    return f"; it said:\n{tail}" if tail else ""

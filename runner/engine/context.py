@@ -1,0 +1,121 @@
+"""A llama context, its batch as numpy arrays, its key-value memory.  Owned by the writer thread."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.engine.model import Model, Tokens
+from runner.errors import LoadFailed
+
+DECODED = 0  # return values of llama_decode (llama.h)
+NO_SLOT = 1
+ABORTED = 2
+
+
+class Batch:
+    """Arrays that the library reads in place: filling one is a few numpy assignments, not a call per token."""
+
+    def __init__(self, library: Any, capacity: int) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self._token = np.zeros(capacity, np.int32)
+        self._pos = np.zeros(capacity, np.int32)
+        self._seq = np.zeros(capacity, np.int32)
+        self._logits = np.zeros(capacity, np.int8)
+        ones = np.ones(capacity, np.int32)
+        # seq_id is an array of pointers; each points at its own element of _seq.
+        pointers = self._seq.ctypes.data + np.arange(capacity, dtype=np.uintp) * self._seq.itemsize
+        self._kept = (ones, pointers)
+        self.struct = library.llama_batch()
+        self.struct.embd = None
+        for name, array in (("token", self._token), ("pos", self._pos), ("n_seq_id", ones), ("logits", self._logits)):
+            setattr(self.struct, name, ctypes.cast(array.ctypes.data, type(getattr(self.struct, name))))
+        self.struct.seq_id = ctypes.cast(pointers.ctypes.data, type(self.struct.seq_id))
+
+    def clear(self) -> None:
+        self.count = 0
+
+    def add(self, slot: int, tokens: Tokens, position: int, *, output: bool, all_outputs: bool = False) -> int:
+        """Append ``tokens`` of one sequence; returns the index of the last, whose logits come out if ``output``."""
+        start, end = self.count, self.count + len(tokens)
+        self._token[start:end] = tokens
+        self._pos[start:end] = np.arange(position, position + len(tokens), dtype=np.int32)
+        self._seq[start:end] = slot
+        self._logits[start:end] = 1 if all_outputs else 0
+        if output:
+            self._logits[end - 1] = 1
+        self.count = end
+        return end - 1
+
+
+class Context:
+    def __init__(
+        self, model: Model, *, cells: int, batch: int, sequences: int, outputs: int, threads: int, embeds: bool = False
+    ) -> None:
+        lib = self.lib = model.lib
+        self._model = model
+        params = lib.llama_context_default_params()
+        params.n_ctx = cells
+        params.n_batch = batch
+        params.n_ubatch = batch if embeds else min(batch, 512)
+        params.n_seq_max = sequences
+        params.n_outputs_max = 0 if embeds else outputs
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = True
+        params.swa_full = True  # prefixes are shared and cut at any place, which a sliding cache cannot do
+        params.no_perf = True
+        params.embeddings = embeds
+        if embeds:
+            params.pooling_type = _pooling(model)
+        self.handle = lib.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise LoadFailed(
+                f"no memory for a context of {cells} tokens",
+                remedy="ask for a smaller context (hm model configure --context-size)",
+                context_tokens=cells,
+            )
+        self.memory = lib.llama_get_memory(self.handle)
+        self.batch = Batch(lib, batch)
+
+    def decode(self) -> int:
+        self.batch.struct.n_tokens = self.batch.count
+        return int(self.lib.llama_decode(self.handle, self.batch.struct))
+
+    def forget(self, slot: int, start: int = 0) -> bool:
+        """Drop a sequence's cells from position ``start`` on; False where this memory cannot drop a tail."""
+        return bool(self.lib.llama_memory_seq_rm(self.memory, slot, start, -1))
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Let ``target`` share ``source``'s first ``count`` cells."""
+        self.lib.llama_memory_seq_cp(self.memory, source, target, 0, count)
+
+    def clear(self) -> None:
+        if self.memory:
+            self.lib.llama_memory_clear(self.memory, False)
+
+    def logits(self, index: int) -> npt.NDArray[np.float32]:
+        """A view that the next decode overwrites."""
+        pointer = self.lib.llama_get_logits_ith(self.handle, index)
+        return np.ctypeslib.as_array(pointer, (self._model.size,))
+
+    def pooled(self, slot: int, width: int) -> npt.NDArray[np.float32]:
+        pointer = self.lib.llama_get_embeddings_seq(self.handle, slot)
+        if not pointer:
+            raise LoadFailed("the model gives no pooled embedding", remedy="use an embedding model")
+        return np.array(np.ctypeslib.as_array(pointer, (width,)))
+
+    def close(self) -> None:
+        if self.handle:
+            self.lib.llama_free(self.handle)
+            self.handle = None
+
+
+def _pooling(model: Model) -> int:
+    """What the model's metadata names; the mean where it names nothing (a chat model)."""
+    named = model.meta(f"{model.facts.architecture}.pooling_type")
+    unspecified, mean = model.lib.LLAMA_POOLING_TYPE_UNSPECIFIED, model.lib.LLAMA_POOLING_TYPE_MEAN
+    return int(unspecified if named and named != "0" else mean)

@@ -1,0 +1,78 @@
+"""A request that runs: its tokens, how many are in memory, its sampler."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from runner.engine.model import Tokens
+from runner.engine.requests import Finished, Generate
+from runner.engine.sampling import Sampler
+
+
+@dataclass
+class Sequence:
+    request: Generate
+    limit: int  # tokens that it may hold in all: prompt and generated
+    sampler: Sampler | None = None
+    slot: int = -1  # -1: waits
+    done: int = 0  # tokens in memory
+    cached: int = 0  # of the prompt, found in memory at first admission
+    preempted: int = 0
+    tokens: Tokens = field(default_factory=lambda: np.empty(0, np.int32))
+    count: int = 0
+    arrived: float = field(default_factory=time.monotonic)
+    admitted: float = 0.0
+    first_token: float = 0.0
+
+    def __post_init__(self) -> None:
+        prompt = self.request.prompt
+        self.count = len(prompt)
+        self.tokens = np.empty(len(prompt) + 64, np.int32)
+        self.tokens[: self.count] = prompt
+
+    @property
+    def id(self) -> int:
+        return self.request.id
+
+    @property
+    def content(self) -> Tokens:
+        return self.tokens[: self.count]
+
+    @property
+    def remaining(self) -> int:
+        return self.count - self.done
+
+    @property
+    def generated(self) -> int:
+        return self.count - len(self.request.prompt)
+
+    def push(self, token: int) -> None:
+        if self.count == len(self.tokens):
+            self.tokens = np.concatenate([self.tokens, np.empty(self.count, np.int32)])
+        self.tokens[self.count] = token
+        self.count += 1
+        if not self.first_token:
+            self.first_token = time.monotonic()
+
+    def is_full(self) -> bool:
+        most = self.request.generation.max_tokens
+        return self.count >= self.limit or (most is not None and self.generated >= most)
+
+    def finished(self, reason: str) -> Finished:
+        now = time.monotonic()
+        admitted = self.admitted or now
+        first = self.first_token or now
+        timings = {
+            "queued_s": round(admitted - self.arrived, 6),
+            "prefill_s": round(first - admitted, 6),
+            "generation_s": round(now - first, 6),
+        }
+        return Finished(self.id, reason, len(self.request.prompt), self.cached, self.generated, timings)
+
+    def close(self) -> None:
+        if self.sampler:
+            self.sampler.close()
+            self.sampler = None

@@ -1,0 +1,32 @@
+"""What an engine process is told to load."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DEFAULT_RUNNING = 16
+DEFAULT_SLOTS = 64  # finished sequences kept for their prefixes; the library allows 256 (LLAMA_MAX_SEQ)
+DEFAULT_BATCH = 512
+DEFAULT_CONTEXT = 8192  # tokens, where neither the model's packager nor a person names one
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    name: str
+    paths: tuple[str, ...]
+    context: int = 0  # tokens of one sequence; 0: the model's own, at most DEFAULT_CONTEXT
+    cells: int = 0  # tokens in memory for all sequences; 0: as ``context``
+    running: int = DEFAULT_RUNNING
+    slots: int = DEFAULT_SLOTS
+    batch: int = DEFAULT_BATCH
+    threads: int = 0  # 0: one per core
+    gpu_layers: int = -1  # -1: all that the device takes
+    template: str = ""  # replaces the model's own
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, body: dict[str, Any]) -> EngineSpec:
+        return cls(**{**body, "paths": tuple(body["paths"])})

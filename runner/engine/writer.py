@@ -1,0 +1,312 @@
+"""The writer: the one thread that owns the context.  Admit, batch, decode, sample, tell; again.
+
+When the memory is full it first forgets finished sequences, then decodes less at once, then sends the youngest
+sequence back to the queue (its tokens are kept, its cells are not).  Only a sequence that cannot fit alone fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from runner.engine.context import DECODED, NO_SLOT, Context
+from runner.engine.embedding import Embedder
+from runner.engine.model import Model
+from runner.engine.pool import SlotPool, common_prefix, shares
+from runner.engine.requests import (
+    Ask,
+    Cancel,
+    Command,
+    Embed,
+    Event,
+    Failed,
+    Generate,
+    Mailbox,
+    Result,
+    Stop,
+    Token,
+)
+from runner.engine.sampling import Sampler
+from runner.engine.sequence import Sequence
+from runner.errors import EngineFailed
+
+log = logging.getLogger(__name__)
+
+LEAST_SHARE = 32  # tokens of a step that each prompt gets before the shortest are favoured
+FOLLOW = 32  # tokens: a prompt waits for another's prefill when at least this much more will then be shared
+PREFILL_WHILE_DECODING = 256  # tokens of a step when others are in mid-sentence, so that they do not stall
+MAX_FAILURES = 3  # decodes in a row that fail before the process gives up and is replaced
+
+
+@dataclass(frozen=True)
+class Limits:
+    context: int  # tokens in one sequence
+    cells: int  # tokens in all
+    running: int  # sequences at once
+    slots: int  # sequences in memory, finished ones included
+    batch: int  # tokens in one decode
+
+
+@dataclass
+class Counters:
+    steps: int = 0
+    decoded: int = 0
+    generated: int = 0
+    cached: int = 0
+    preempted: int = 0
+    evicted: int = 0
+    no_slot: int = 0
+    cancelled: int = 0
+    decode_s: float = 0.0
+    sample_s: float = 0.0
+
+
+class Writer:
+    def __init__(
+        self, model: Model, context: Context, embedder: Embedder, limits: Limits, tell: Callable[[list[Event]], None]
+    ) -> None:
+        self.mailbox = Mailbox()
+        self.counters = Counters()
+        self._model, self._context, self._embedder, self._limits, self._tell = model, context, embedder, limits, tell
+        self._pool = SlotPool(limits.slots, shares=model.facts.shares_prefixes)
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []  # in order of admission
+        self._events: list[Event] = []
+        self._most = limits.batch  # tokens of the next decode: halved when there is no slot, restored after
+        self._failures = 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            idle = not (self._running or self._waiting or self._embedder.busy)
+            for command in self.mailbox.take(wait=idle):
+                self._obey(command)
+            self._step()
+            if self._events:
+                events, self._events = self._events, []
+                self._tell(events)
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, Generate):
+            limit = min(self._limits.context, self._limits.cells)
+            self._waiting.append(Sequence(command, limit))
+        elif isinstance(command, Cancel):
+            self._cancel(command.id)
+        elif isinstance(command, Embed):
+            self._embedder.add(command)
+        elif isinstance(command, Ask):
+            self._events.append(Result(command.id, command.answer()))
+        elif isinstance(command, Stop):
+            self._stopping = True
+
+    def _cancel(self, request_id: int) -> None:
+        self._embedder.cancel(request_id)
+        for sequence in [*self._running, *self._waiting]:
+            if sequence.id == request_id:
+                self.counters.cancelled += 1
+                self._finish(sequence, "cancelled")
+
+    # -- one step
+
+    def _step(self) -> None:
+        self._events.extend(self._embedder.step())
+        self._admit()
+        if not self._running:
+            return
+        outputs = self._fill()
+        started = time.perf_counter()
+        status = self._context.decode()
+        self.counters.decode_s += time.perf_counter() - started
+        if status == DECODED:
+            self._failures, self._most = 0, self._limits.batch
+            self._after(outputs)
+        elif status == NO_SLOT:
+            self._make_room()
+        else:
+            self._decode_failed(status)
+
+    def _fill(self) -> list[tuple[Sequence, int, int]]:
+        """Put this step's tokens into the batch: sequence, how many, index of the output (-1: none yet)."""
+        decoding = any(s.remaining == 1 for s in self._running)
+        prefilling = any(s.remaining > 1 for s in self._running)
+        budget = self._most
+        if decoding and prefilling:
+            budget = min(budget, PREFILL_WHILE_DECODING + len(self._running))
+        batch = self._context.batch
+        batch.clear()
+        outputs = []
+        given = shares((s.remaining for s in self._running), budget, LEAST_SHARE)
+        for sequence, count in zip(self._running, given, strict=True):
+            if count:
+                last = sequence.done + count == sequence.count
+                tokens = sequence.tokens[sequence.done : sequence.done + count]
+                index = batch.add(sequence.slot, tokens, sequence.done, output=last)
+                outputs.append((sequence, count, index if last else -1))
+        return outputs
+
+    def _after(self, outputs: list[tuple[Sequence, int, int]]) -> None:
+        self.counters.steps += 1
+        started = time.perf_counter()
+        for sequence, count, index in outputs:
+            slot = self._pool.slots[sequence.slot]
+            slot.append(sequence.tokens[sequence.done : sequence.done + count])
+            sequence.done += count
+            self.counters.decoded += count
+            if index >= 0:
+                self._sample(sequence, index)
+        self.counters.sample_s += time.perf_counter() - started
+
+    def _sample(self, sequence: Sequence, index: int) -> None:
+        assert sequence.sampler is not None
+        token, likelihood = sequence.sampler.sample(self._context, index)
+        self.counters.generated += 1
+        if self._model.is_end(token):
+            self._finish(sequence, "stop")
+            return
+        sequence.push(token)
+        self._events.append(Token(sequence.id, token, likelihood))
+        if sequence.is_full():
+            self._finish(sequence, "length")
+
+    # -- admission
+
+    def _admit(self) -> None:
+        for sequence in list(self._waiting):
+            if len(self._running) >= self._limits.running:
+                return
+            if self._follows(sequence):
+                continue  # others behind it need not wait for that
+            if not self._fits(sequence):
+                return  # first come, first served: a small one does not overtake for ever
+            self._waiting.remove(sequence)
+            try:
+                self._place(sequence)
+            except Exception as e:
+                sequence.close()
+                self._events.append(Failed(sequence.id, e))
+
+    def _follows(self, sequence: Sequence) -> bool:
+        """Is another sequence about to compute a prefix that this one could share if it waited?"""
+        if not self._model.facts.shares_prefixes or not any(r.remaining > 1 for r in self._running):
+            return False
+        _, now = self._pool.match(sequence.content)
+        for other in self._running:
+            if other.remaining > 1:
+                later = min(common_prefix(other.content, sequence.content), sequence.count - 1)
+                if later >= max(now, other.done) + FOLLOW:
+                    return True
+        return False
+
+    def _fits(self, sequence: Sequence) -> bool:
+        """Room for the prompt beside those that run (idle sequences make way), and a little to grow for each."""
+        _, common = self._pool.match(sequence.content)
+        need = sequence.count - common + LEAST_SHARE * (1 + len(self._running))
+        return not self._running or self._pool.busy_charge + need <= self._limits.cells
+
+    def _place(self, sequence: Sequence) -> None:
+        if sequence.sampler is None:
+            sequence.sampler = Sampler(self._model, sequence.request.generation.sampling)
+        placement = self._pool.place(sequence.content)
+        assert placement is not None  # there are more slots than may run
+        for slot in placement.evicted:
+            self._context.forget(slot)
+            self.counters.evicted += 1
+        if placement.source >= 0:
+            self._context.forget(placement.slot)
+            self._context.copy(placement.source, placement.slot, placement.kept)
+        elif not self._context.forget(placement.slot, placement.kept):
+            self._context.forget(placement.slot)
+            self._pool.truncate(self._pool.slots[placement.slot], 0)
+        slot_state = self._pool.slots[placement.slot]
+        self._pool.truncate(slot_state, min(placement.kept, slot_state.length))
+        sequence.slot, sequence.done = placement.slot, slot_state.length
+        if not sequence.admitted:
+            sequence.admitted, sequence.cached = time.monotonic(), sequence.done
+            self.counters.cached += sequence.done
+        self._running.append(sequence)
+
+    def _finish(self, sequence: Sequence, reason: str) -> None:
+        if sequence in self._running:
+            self._running.remove(sequence)
+            self._pool.release(sequence.slot)
+        else:
+            self._waiting.remove(sequence)
+        sequence.close()
+        self._events.append(sequence.finished(reason))
+
+    # -- when the memory is full, or a decode fails
+
+    def _make_room(self) -> None:
+        self.counters.no_slot += 1
+        idle = self._pool.oldest_idle()
+        if idle:
+            self._forget(idle.id)
+            self.counters.evicted += 1
+            return
+        least = len(self._running)
+        if self._context.batch.count > least and self._most > least:
+            self._most = max(self._most // 2, least)
+            return
+        if len(self._running) > 1:
+            self._preempt(self._running[-1])
+            return
+        only = self._running.pop()
+        self._forget(only.slot)
+        only.close()
+        self._events.append(
+            Failed(
+                only.id,
+                EngineFailed(
+                    f"the sequence of {only.count} tokens does not fit in the memory of {self._limits.cells}",
+                    remedy="load the model with a larger context",
+                ),
+            )
+        )
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.counters.preempted += 1
+        sequence.preempted += 1
+        self._running.remove(sequence)
+        self._forget(sequence.slot)
+        sequence.slot, sequence.done = -1, 0
+        self._waiting.insert(0, sequence)
+        self._most = self._limits.batch
+
+    def _forget(self, slot: int) -> None:
+        self._context.forget(slot)
+        self._pool.drop(slot)
+
+    def _decode_failed(self, status: int) -> None:
+        """Only those in the batch fail; what else is in memory stays as it is."""
+        self._failures += 1
+        log.error("llama_decode returned %d", status)
+        for sequence in list(self._running):
+            self._running.remove(sequence)
+            self._forget(sequence.slot)
+            sequence.close()
+            error = EngineFailed(f"llama.cpp could not compute this step (status {status})", remedy="try again")
+            self._events.append(Failed(sequence.id, error))
+        if self._failures >= MAX_FAILURES:
+            self._stopping = True
+
+    def snapshot(self) -> dict[str, Any]:
+        """For ``Ask``: runs on the writer thread."""
+        return {
+            "running": len(self._running),
+            "waiting": len(self._waiting),
+            "cells": self._limits.cells,
+            "cells_used": self._pool.charged,
+            "sequences_kept": sum(1 for s in self._pool.slots if s.length and not s.busy),
+            **{name: round(value, 6) for name, value in vars(self.counters).items()},
+        }
