@@ -53,6 +53,32 @@ class AdmittedImage:
     cached: bool
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """A yes, and what it depends on; ``files``: blob digest -> what ``stat`` said (``_files``)."""
+
+    image: str
+    config: str
+    image_id: str
+    evidence: str
+    policies: tuple[str, ...]
+    state: str
+    files: dict[str, list[int]]
+    expires: datetime
+
+    @classmethod
+    def parse(cls, body: Any) -> Verdict:
+        """Raises ``ValueError``, ``TypeError`` or ``KeyError`` for anything but what ``as_dict`` wrote."""
+        texts = {k: body[k] for k in ("image", "config", "image_id", "evidence", "state")}
+        if not all(isinstance(v, str) for v in texts.values()) or not isinstance(body["files"], dict):
+            raise ValueError("not a verdict")
+        policies, expires = tuple(body["policies"]), datetime.fromisoformat(body["expires"])
+        return cls(**texts, policies=policies, files=body["files"], expires=expires)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"expires": self.expires.isoformat(), "policies": list(self.policies)}
+
+
 class Admitter:
     """
     >>> Admitter(settings, verifier, audit, lambda name: target_of(settings, name)).admit("time").image_id
@@ -105,35 +131,33 @@ class Admitter:
         verdict = self._verdicts.get(target.name)
         if verdict is None or not self._stands(target, verdict):
             return None
-        image, config = verdict["image"], verdict["config"]
-        image_id = self._verifier.engine_image(image, config)
+        image_id = self._verifier.engine_image(verdict.image, verdict.config)
         if not image_id:
-            self._verifier.load(image, target.name)
-            image_id = self._verifier.engine_image(image, config)
-        if image_id != verdict["image_id"]:
+            self._verifier.load(verdict.image, target.name)
+            image_id = self._verifier.engine_image(verdict.image, verdict.config)
+        if image_id != verdict.image_id:
             return None
-        return AdmittedImage(target.name, image, image_id, verdict["evidence"], tuple(verdict["policies"]), cached=True)
+        return AdmittedImage(target.name, verdict.image, image_id, verdict.evidence, verdict.policies, cached=True)
 
-    def _stands(self, target: Target, verdict: dict[str, Any]) -> bool:
+    def _stands(self, target: Target, verdict: Verdict) -> bool:
         try:
-            expires = datetime.fromisoformat(verdict["expires"])
-            fresh = self._now() < expires <= self._now() + VERDICT_LIFE
-            same = verdict["state"] == self._state(target)
-            return fresh and same and verdict["files"] == _files(self._verifier.layout, list(verdict["files"]))
-        except (KeyError, TypeError, ValueError, AttributeError, OSError):
-            return False
+            fresh = self._now() < verdict.expires <= self._now() + VERDICT_LIFE
+            same = verdict.state == self._state(target) and verdict.image == self._verifier.resolve(target)
+            return fresh and same and verdict.files == _files(self._verifier.layout, list(verdict.files))
+        except (TypeError, OSError, HarbourError):
+            return False  # and the full chain says why
 
     def _remember(self, target: Target, admitted: AdmittedImage, checked: Checked) -> None:
-        verdict = {
-            "image": admitted.image,
-            "config": checked.evidence.config_digest,
-            "image_id": admitted.image_id,
-            "evidence": admitted.evidence,
-            "policies": list(admitted.policies),
-            "state": self._state(target),
-            "files": _files(self._verifier.layout, list(checked.blobs)),
-            "expires": (self._now() + VERDICT_LIFE).isoformat(),
-        }
+        verdict = Verdict(
+            image=admitted.image,
+            config=checked.evidence.config_digest,
+            image_id=admitted.image_id,
+            evidence=admitted.evidence,
+            policies=admitted.policies,
+            state=self._state(target),
+            files=_files(self._verifier.layout, list(checked.blobs)),
+            expires=self._now() + VERDICT_LIFE,
+        )
         self._verdicts.put(target.name, verdict)
 
     def _state(self, target: Target) -> str:
@@ -172,17 +196,18 @@ class _Verdicts:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def get(self, name: str) -> dict[str, Any] | None:
-        verdict = self._read().get(name)
-        return verdict if isinstance(verdict, dict) else None
+    def get(self, name: str) -> Verdict | None:
+        try:
+            return Verdict.parse(self._read()[name])
+        except (KeyError, TypeError, ValueError):
+            return None
 
-    def put(self, name: str, verdict: dict[str, Any] | None) -> None:
+    def put(self, name: str, verdict: Verdict | None) -> None:
         with file_lock(self._path.with_suffix(".guard")):
             verdicts = self._read()
-            if verdict is None:
-                verdicts.pop(name, None)
-            else:
-                verdicts[name] = verdict
+            verdicts.pop(name, None)
+            if verdict is not None:
+                verdicts[name] = verdict.as_dict()
             body = json.dumps({"version": 1, "verdicts": verdicts}, indent=1, sort_keys=True)
             write_atomic(self._path, body.encode(), mode=SECRET_MODE)
 

@@ -17,6 +17,7 @@ HarbourError
 |-- RefusedError
 |   |-- SignatureMissing     signature.missing          nobody has signed the image
 |   |-- RemoteUnauthorized   remote.unauthorized        the registry wants credentials that we do not have
+|   |-- RemoteRefused        remote.refused            the registry says no to a request
 |   |-- RemoteInsecure       remote.insecure            plain HTTP, or credentials sent elsewhere
 |   `-- OfflineRefused       offline                    --offline, and the answer is not on this machine
 |-- UnavailableError
@@ -80,6 +81,10 @@ class SignatureMissing(RefusedError):
 
 class RemoteUnauthorized(RefusedError):
     code = "remote.unauthorized"
+
+
+class RemoteRefused(RefusedError):
+    code = "remote.refused"
 
 
 class RemoteInsecure(RefusedError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from harbourmaster.core.digests import is_digest
+from harbourmaster.core.errors import ConfigError
 from harbourmaster.core.settings import Settings
 from policies.admission import EntryFacts
 from registry.schema import load_entry
@@ -20,6 +22,23 @@ class Target:
     ref: str
     locked: str = ""
     facts: EntryFacts = field(default_factory=EntryFacts)
+
+
+def locked_image(settings: Settings, name: str) -> str:
+    """The manifest digest that ``harbour.lock`` names for a server; empty where it names none.
+
+    The gateway owns that file and reads it strictly; here an unreadable one counts as a refusal, never as no lock.
+    """
+    try:
+        servers = json.loads(settings.lock_file.read_bytes())["servers"]
+        digest = servers[name]["image"] if name in servers else ""
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ConfigError(
+            f"{settings.lock_file} cannot be read: {e}", remedy="restore it, or write it anew: hm lock update"
+        ) from e
+    return digest if isinstance(digest, str) else "unreadable"
 
 
 def target_of(settings: Settings, name: str, *, locked: str = "") -> Target:

@@ -35,7 +35,7 @@ from registry.oci.layout import OciLayout
 from registry.sbom import sbom_bytes, sbom_of
 from registry.target import Target, target_of_ref
 
-Progress = Callable[[str], None]
+OnLink = Callable[[Link], None]
 
 
 class EngineImages(Protocol):
@@ -79,9 +79,11 @@ class Verifier:
         """All links; raises the first one's error.  A name without more is a ref of tier ``built``."""
         return self.check(target_of_ref(target) if isinstance(target, str) else target, deep=deep).evidence
 
-    def check(self, target: Target, *, deep: bool = False, load: bool = False) -> Checked:
-        """``load``: put the verified image into an engine that lacks it."""
-        run = _Run(self, target)
+    def check(
+        self, target: Target, *, deep: bool = False, load: bool = False, on_link: OnLink | None = None
+    ) -> Checked:
+        """``load``: put the verified image into an engine that lacks it.  ``on_link`` sees each link as it holds."""
+        run = _Run(self, target, on_link)
         manifest = run.manifest()
         run.content(manifest)
         signature = run.signature()
@@ -103,8 +105,8 @@ class Verifier:
             verified_at=self._now(),
         )
         verdict = admit(evidence, dataclasses.replace(target.facts, now=self._now()), self.policies)
-        last = Link("admission", target.name, verdict.summary, self.policies.digest, ", ".join(verdict.policies))
-        evidence = dataclasses.replace(evidence, links=(*evidence.links, last))
+        run.link("admission", target.name, verdict.summary, self.policies.digest, ", ".join(verdict.policies))
+        evidence = dataclasses.replace(evidence, links=tuple(run.links))
         return Checked(evidence, verdict, tuple(sorted(run.blobs)))
 
     def resolve(self, target: Target) -> str:
@@ -146,8 +148,8 @@ class Verifier:
 class _Run:
     """One walk along the chain; ``links`` grows as it goes."""
 
-    def __init__(self, verifier: Verifier, target: Target) -> None:
-        self._v, self._target = verifier, target
+    def __init__(self, verifier: Verifier, target: Target, on_link: OnLink | None) -> None:
+        self._v, self._target, self._on_link = verifier, target, on_link
         self._layout = verifier.layout
         self._image = ""
         self._attached: Attached | None = None
@@ -158,9 +160,9 @@ class _Run:
         self._image = self._v.resolve(self._target)
         manifest = self._layout.read_manifest(self._image)
         self.blobs.add(self._image)
-        self._link("manifest", self._target.ref, "the name stands for it; its bytes were hashed", self._image, "sha256")
+        self.link("manifest", self._target.ref, "the name stands for it; its bytes were hashed", self._image, "sha256")
         if self._target.locked:
-            self._link(
+            self.link(
                 "lock", self._target.name, "the lock names the same manifest", self._target.locked, "harbour.lock"
             )
         return manifest
@@ -169,7 +171,7 @@ class _Run:
         manifest.require_known_layers()
         config = self._layout.read_blob(manifest.config.digest, media.MAX_CONFIG_BYTES)
         self._sized(manifest.config, len(config))
-        self._link("config", self._image, f"all {len(config)} bytes read and hashed", manifest.config.digest, "sha256")
+        self.link("config", self._image, f"all {len(config)} bytes read and hashed", manifest.config.digest, "sha256")
         wanted = diff_ids(config, len(manifest.layers))
         for number, (layer, diff_id) in enumerate(zip(manifest.layers, wanted, strict=True), 1):
             self._layer(f"layer {number}", layer, diff_id)
@@ -186,7 +188,7 @@ class _Run:
             except NotReadable as e:
                 raise ManifestInvalid(f"{layer.digest}: {e}", remedy="pull the image again") from e
         expect(diff_id, unpacked, f"{name} as the config names it")
-        self._link(
+        self.link(
             name, self._image, f"all {layer.size} bytes read and hashed; the config names it", layer.digest, "sha256"
         )
 
@@ -200,7 +202,7 @@ class _Run:
             return None
         signature, digest = found
         self.blobs |= self._attached.read
-        self._link("signature", self._image, f"signed by {signature.signer}", digest, self._rule(requirement))
+        self.link("signature", self._image, f"signed by {signature.signer}", digest, self._rule(requirement))
         return signature
 
     def papers(self) -> dict[str, AttestationFact]:
@@ -214,7 +216,7 @@ class _Run:
                 continue
             papers[predicate_type] = paper
             checked = f"signed by {paper.signature.signer}; its subject is this manifest"
-            self._link(name, predicate_type, checked, paper.digest, self._rule(self._attached.requirement))
+            self.link(name, predicate_type, checked, paper.digest, self._rule(self._attached.requirement))
         self.blobs |= self._attached.read
         return papers
 
@@ -228,7 +230,7 @@ class _Run:
                 remedy="it was made by another tool or for other bytes: build the image again",
                 image=self._image,
             )
-        self._link("SBOM, deep", self._image, "read again from the layers: the same", sbom.digest, "comparison")
+        self.link("SBOM, deep", self._image, "read again from the layers: the same", sbom.digest, "comparison")
 
     def engine(self, manifest: Manifest, *, load: bool) -> str:
         image_id = self._v.engine_image(manifest.digest, manifest.config.digest)
@@ -243,7 +245,7 @@ class _Run:
                 image_id=manifest.config.digest,
             )
         which = "config" if image_id == manifest.config.digest else "manifest"
-        self._link("engine", self._image, f"the engine's image ID is the {which} digest", image_id, "engine")
+        self.link("engine", self._image, f"the engine's image ID is the {which} digest", image_id, "engine")
         return image_id
 
     def _sized(self, descriptor: Descriptor, size: int) -> None:
@@ -256,8 +258,10 @@ class _Run:
     def _rule(self, requirement: Requirement) -> str:
         return f"trust rule {requirement.rule!r}"
 
-    def _link(self, name: str, subject: str, checked: str, digest: str, by: str) -> None:
+    def link(self, name: str, subject: str, checked: str, digest: str, by: str) -> None:
         self.links.append(Link(name, subject, checked, digest, by))
+        if self._on_link:
+            self._on_link(self.links[-1])
 
 
 def _timeless(sbom: dict[str, object]) -> dict[str, object]:
