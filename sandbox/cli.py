@@ -1,0 +1,147 @@
+"""``hm sandbox``: see and stop what runs.  The engine's labels are the truth, so it works without a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from harbourmaster.core.settings import Settings
+from sandbox import containers
+from sandbox.attach import attach
+from sandbox.engine import Engine, failures
+from sandbox.errors import SandboxUnknown
+from sandbox.owner import LABEL_IMAGE, LABEL_OWNER, LABEL_SERVER, is_alive
+from sandbox.reaper import ALL, list_sandboxes, reap
+from sandbox.text import redact, secret_values, visible
+
+app = typer.Typer(no_args_is_help=True, help="See and stop running sandboxes")
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+MIB = 1024 * 1024
+
+
+@app.command()
+def ps(as_json: AsJson = False) -> None:
+    """List this home's sandboxes."""
+    rows = [_row(c) for c in list_sandboxes(_engine())]
+    _show(rows, ("name", "server", "state", "age_s", "owner", "relaxed"), as_json, "no sandbox is running")
+
+
+@app.command()
+def stats(as_json: AsJson = False) -> None:
+    """Memory, processor time and processes of each sandbox, once."""
+    engine = _engine()
+    running = [c for c in list_sandboxes(engine) if c["State"] == "running"]
+    rows = list(engine.workers.map(lambda c: _usage(engine, c), running))
+    _show(rows, ("name", "server", "memory_mib", "memory_limit_mib", "cpu_s", "pids"), as_json, "no sandbox is running")
+
+
+@app.command()
+def logs(name: Annotated[str, typer.Argument(help="name, server or ID of a sandbox")]) -> None:
+    """Follow what a sandbox writes to stderr from now on, until it ends.  Nothing is kept on disk."""
+    engine = _engine()
+    asyncio.run(_follow(engine, _find(engine, name)["Id"]))
+
+
+@app.command()
+def stop(
+    name: Annotated[str, typer.Argument(help="name, server or ID of a sandbox")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="every sandbox of this home")] = False,
+) -> None:
+    """Kill and remove one sandbox, or all of this home."""
+    if bool(name) == everything:
+        raise typer.BadParameter("give a name or --all")
+    engine = _engine()
+    if everything:
+        typer.echo(f"removed {reap(engine, owner=ALL)}")
+        return
+    found = _find(engine, name)
+    containers.remove(engine, found["Id"])
+    typer.echo(f"removed {_name(found)}")
+
+
+def _engine() -> Engine:
+    return Engine.connect(Settings.load())
+
+
+def _name(container: dict[str, Any]) -> str:
+    return str(container["Names"][0]).lstrip("/")
+
+
+def _find(engine: Engine, name: str) -> dict[str, Any]:
+    """By exact name, by server if only one runs, or by the start of the ID."""
+    everything = list_sandboxes(engine)
+    by_name = [c for c in everything if _name(c) == name]
+    found = by_name or [c for c in everything if c["Labels"].get(LABEL_SERVER) == name]
+    found = found or [c for c in everything if len(name) >= 6 and c["Id"].startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    several = ", ".join(_name(c) for c in found)
+    raise SandboxUnknown(
+        f"{name!r} names {len(found)} sandboxes{': ' + several if several else ''}", remedy="see: hm sandbox ps"
+    )
+
+
+def _row(container: dict[str, Any]) -> dict[str, Any]:
+    labels = container["Labels"]
+    owner = labels.get(LABEL_OWNER, "")
+    return {
+        "name": _name(container),
+        "id": container["Id"],
+        "server": labels.get(LABEL_SERVER, ""),
+        "state": container["State"],
+        "age_s": max(0, int(time.time() - container["Created"])),
+        "owner": owner.partition("-")[0] + ("" if is_alive(owner) else " (gone)"),
+        "image": labels.get(LABEL_IMAGE, ""),
+        "relaxed": labels.get("harbourmaster.relaxed", ""),
+    }
+
+
+def _usage(engine: Engine, container: dict[str, Any]) -> dict[str, Any]:
+    with failures(f"measure {_name(container)}"):
+        now = engine.api.stats(container["Id"], stream=False, one_shot=True)
+    memory = now.get("memory_stats") or {}
+    return {
+        "name": _name(container),
+        "server": container["Labels"].get(LABEL_SERVER, ""),
+        "memory_mib": round(memory.get("usage", 0) / MIB, 1),
+        "memory_limit_mib": round(memory.get("limit", 0) / MIB, 1),
+        "cpu_s": round(now["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, 3),
+        "pids": (now.get("pids_stats") or {}).get("current", 0),
+    }
+
+
+async def _follow(engine: Engine, container: str) -> None:
+    with failures("inspect the sandbox"):
+        variables = engine.api.inspect_container(container)["Config"]["Env"] or ()
+    secrets = secret_values([(v.partition("=")[0], v.partition("=")[2]) for v in variables], frozenset())
+    over = asyncio.Event()
+
+    def show(chunk: bytes) -> None:
+        sys.stdout.write(visible(redact(chunk.decode("utf-8", "backslashreplace"), secrets)))
+        sys.stdout.flush()
+
+    await attach(engine, container, on_line=lambda _: None, on_stderr=show, on_end=lambda _: over.set(), stdin=False)
+    await over.wait()
+
+
+def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool, empty: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        typer.echo(empty)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.upper().replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    Console(markup=False, highlight=False).print(table)
