@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 from sqlmodel import Session, select
 
@@ -74,6 +72,9 @@ def touch(session: Session, *, advisories: bool = False) -> int:
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
+    from alembic import command  # a fifth of a second: only for those who need it
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection

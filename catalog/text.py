@@ -19,8 +19,10 @@ _HIDDEN = re.compile(
     + "\u206a-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\uffff\ud800-\udfff\ue000-\uf8ff"
     + "\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
-# Keycaps (1, #, *) take a selector too; after any other ASCII character it only hides something.
-_DANGLING_SPELLING = re.compile(f"(?<![^\\s\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])[{_SPELLING}]+|[{_SPELLING}]{{3,}}")
+# Keycaps (1, #, *) take a selector too; several after any other ASCII character hide something.
+_DANGLING_SPELLING = re.compile(
+    f"(?<![^\\s\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])[{_SPELLING}]{{2,}}|(?<!\\S)[{_SPELLING}]+|[{_SPELLING}]{{3,}}"
+)
 _SPACE = re.compile(r"\s+")
 _BLANK_LINES = re.compile(r"\n{4,}")
 

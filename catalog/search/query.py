@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from catalog.search.index import Index
@@ -63,7 +64,7 @@ def understand(text: str, index: Index, *, prefix: bool = False) -> Query:
 
 def _add_joined(slots: list[Slot], index: Index) -> None:
     """``mongo db`` also means ``mongodb``."""
-    for a, b in zip(slots, slots[1:], strict=False):
+    for a, b in itertools.pairwise(slots):
         term = index.terms.get(stem(a.word + b.word))
         if term is not None:
             a.offer((term,), JOINED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from functools import lru_cache
@@ -16,7 +17,7 @@ STOPWORDS = frozenset(
     """a about an and any are as at be by can could did do does for from get give has have help how i if in into is it its
     let lets like make me my need needs of on or our out please s should so some something that the their them then there
     these they this those to up us use used using via want wants was we what when where which who will with would you your
-    mcp server servers tool tools based official""".split()
+    mcp server servers tool tools based official""".split()  # noqa: SIM905 - forty lines otherwise
 )
 
 
@@ -34,7 +35,7 @@ def identifier_words(text: str) -> list[str]:
 
 def with_joined(parts: list[str]) -> list[str]:
     """The words and each neighbouring pair written as one, so that ``hackernews`` finds ``Hacker News``."""
-    return parts + [a + b for a, b in zip(parts, parts[1:], strict=False) if len(a) + len(b) <= MAX_WORD_CHARS]
+    return parts + [a + b for a, b in itertools.pairwise(parts) if len(a) + len(b) <= MAX_WORD_CHARS]
 
 
 @lru_cache(maxsize=200_000)

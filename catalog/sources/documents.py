@@ -75,7 +75,7 @@ class _Builder:
     def build(self, node: yaml.Node, path: str, depth: int) -> Any:
         self._count(node, depth)
         if self._keep_lines:
-            self.lines[path] = node.start_mark.line + 1
+            self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if isinstance(node, yaml.SequenceNode):
@@ -103,7 +103,10 @@ class _Builder:
             key = str(key_node.value)
             if key in found:
                 raise EntryUnreadable(f"{_line(key_node)}: {key!r} stands twice", remedy="remove one of the two")
-            found[key] = self.build(value_node, f"{path}.{key}" if path else key, depth + 1)
+            here = f"{path}.{key}" if path else key
+            if self._keep_lines:
+                self.lines[here] = key_node.start_mark.line + 1
+            found[key] = self.build(value_node, here, depth + 1)
         return found
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:

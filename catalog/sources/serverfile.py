@@ -42,7 +42,7 @@ class Notes:
 
     def at(self, path: str) -> Any:
         def note(code: str, message: str) -> None:
-            severity: Any = "error" if code == "text.hidden" else "warning"
+            severity: Any = "error" if code == "text.hidden" and path != "readme" else "warning"
             self.findings.append(
                 Finding(code, severity, path, message, "shorten it" if code == "text.long" else "remove them")
             )
