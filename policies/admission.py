@@ -1,11 +1,11 @@
 """May this image run?  Cedar decides, with the evidence as context; the answer names the policies that decided.
 
-Default deny: an image runs only where a ``permit`` matches and no ``forbid`` does.  Pure: the time comes in as a fact.
+Default deny: an image runs only where a ``permit`` matches and no ``forbid`` does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,23 +17,20 @@ DEFAULT_DENY = "default-deny"  # named where no policy matched at all
 _NEVER_VERIFIED = 1 << 53  # seconds; older than any threshold
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class EntryFacts:
     """What the entry says and people decided, beside the evidence.
 
     ``relaxations``: names of the sandbox relaxations asked for; ``approved_relaxations``: those a person approved;
-    ``digest_pinned``: the entry names the image by its publisher's digest; ``licences``: SPDX expressions.
+    ``digest_pinned``: the entry names the image by its publisher's digest; ``licences``: SPDX expressions; ``now``: the
+    time to judge ages by, the moment of asking where it is None.
     """
 
     relaxations: tuple[str, ...] = ()
     approved_relaxations: tuple[str, ...] = ()
     digest_pinned: bool = False
     licences: tuple[str, ...] = ()
-    now: datetime = field(default_factory=_now)
+    now: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def context(evidence: Evidence, facts: EntryFacts) -> dict[str, Any]:
 def _age(evidence: Evidence, facts: EntryFacts) -> int:
     if evidence.verified_at is None:
         return _NEVER_VERIFIED
-    return int((facts.now - evidence.verified_at).total_seconds())
+    return int(((facts.now or datetime.now(UTC)) - evidence.verified_at).total_seconds())
 
 
 def _reason(policy: Policy) -> Reason:

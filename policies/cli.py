@@ -110,7 +110,7 @@ def what_if(
 ) -> None:
     """Ask the policies about an image that does not exist; exit status 1 when it could not run."""
     facts = EntryFacts(tuple(relaxation or ()), tuple(approved or ()), digest_pinned=pinned)
-    verdict = decide(_imagined(tier, set(without or ()), severity, facts.now), facts, PolicySet.load(Settings.load()))
+    verdict = decide(_imagined(tier, set(without or ()), severity), facts, PolicySet.load(Settings.load()))
     if as_json:
         _json({"allowed": verdict.allowed, "policies": list(verdict.policies), "reasons": _reasons(verdict)})
     else:
@@ -123,7 +123,7 @@ def what_if(
         raise typer.Exit(1)
 
 
-def _imagined(tier: str, without: set[str], severity: str, now: datetime) -> Evidence:
+def _imagined(tier: str, without: set[str], severity: str) -> Evidence:
     unknown = without - {"signature", *PAPERS}
     if unknown:
         raise UsageError(f"--without {sorted(unknown)[0]}: no such paper", remedy=f"use signature, {', '.join(PAPERS)}")
@@ -137,7 +137,7 @@ def _imagined(tier: str, without: set[str], severity: str, now: datetime) -> Evi
     }
     return Evidence(
         "imagined", tier, _NOBODY, _NOBODY, _NOBODY, (), None if "signature" in without else signature, **papers,
-        vulnerabilities=Vulnerabilities(worst) if worst else None, verified_at=now.astimezone(UTC),
+        vulnerabilities=Vulnerabilities(worst) if worst else None, verified_at=datetime.now(UTC),
     )  # fmt: skip
 
 
