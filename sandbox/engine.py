@@ -6,7 +6,9 @@ Blocking and thread-safe; asyncio callers go through ``Engine.workers``.  Nothin
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,8 @@ from harbourmaster.core.settings import Settings
 from sandbox.errors import EngineFailed, EngineMissing, EnginePermission, EngineWeak
 from sandbox.owner import owner_of_this_process
 from sandbox.spec import LABEL_HOSTS, ImageFacts
+
+log = logging.getLogger(__name__)
 
 CALL_TIMEOUT_S = 120  # one API call; the engine answers slowly while it unpacks layers
 WORKERS = 16  # starts and stops in flight at once; each costs the engine a shim process and the host a few forks
@@ -79,13 +83,13 @@ class Engine:
         environment = os.environ if environment is None else environment
         tried, forbidden = addresses(settings, environment), ""
         for url in tried:
-            path = Path(url.removeprefix("unix://"))
-            if url.startswith("unix://") and _unreachable(path, alone=len(tried) == 1):
-                continue
             try:
+                _knock(url)
                 return cls(_client(url, environment), url, settings.home)
+            except PermissionError:
+                forbidden = forbidden or url
             except (DockerException, requests.RequestException, OSError) as e:
-                forbidden = forbidden or (url if _is_permission(e) else "")
+                log.debug("no engine at %s: %s", url, e)
         if forbidden:
             raise EnginePermission(
                 f"the container engine at {forbidden} does not let this user in",
@@ -185,20 +189,11 @@ def _client(url: str, environment: Mapping[str, str]) -> docker.DockerClient:
     return docker.DockerClient(base_url=url, version="auto", timeout=CALL_TIMEOUT_S, tls=tls, max_pool_size=POOL)
 
 
-def _unreachable(path: Path, *, alone: bool) -> bool:
-    """Skip a socket that is not there, unless a person named it (then the attempt gives the reason)."""
-    try:
-        return not alone and not path.exists()
-    except PermissionError:
-        return False
-
-
-def _is_permission(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, PermissionError) or "Permission denied" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _knock(url: str) -> None:
+    """Connect once to a Unix socket: the SDK hides why it could not, and leaves its socket open."""
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(url.removeprefix("unix://"))
 
 
 def _read_info(info: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
