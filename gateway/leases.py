@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from gateway.errors import ShuttingDown, TooManySandboxes
+from gateway.errors import ServerExited, ShuttingDown, TooManySandboxes
 from gateway.lock import LockedServer
 from gateway.upstream import Peer, SandboxStarter, Upstream
 from harbourmaster.core.errors import HarbourError
@@ -91,7 +91,6 @@ class Leases:
     def _begin(self, holder: Holder, server: LockedServer) -> Lease:
         if self._closed:
             raise ShuttingDown("the gateway is shutting down", remedy="start it again")
-        self._make_room()
         loop = asyncio.get_running_loop()
         lease = Lease(holder, server, Upstream(server, holder, loop), loop.time())
         holder.leases[server.name] = lease
@@ -102,6 +101,7 @@ class Leases:
 
     async def _start(self, lease: Lease) -> None:
         try:
+            await self._make_room()
             admitted = await self._admit(lease.server)
             await lease.upstream.open(self._starter, admitted, self._start_timeout_s)
         except BaseException as e:
@@ -109,19 +109,23 @@ class Leases:
                 log.exception("starting %s failed", lease.server.name)
             lease.task = None
             self.end(lease)
+            if isinstance(e, asyncio.CancelledError):  # only `end` cancels a start, and others may be waiting for it
+                raise ServerExited(f"{lease.server.name} was stopped while it started", remedy="call again") from None
             raise
         lease.ready = True
         lease.used = lease.upstream.loop.time()
 
-    def _make_room(self) -> None:
-        if len(self._all) + len(self._ending) < self._limit:
-            return
-        idle = sorted((lease for lease in self._all if not lease.busy), key=lambda lease: lease.used)
-        if not idle:
-            raise TooManySandboxes(
-                f"all {self._limit} sandboxes are in use", remedy="wait for a call to end, or raise max_sandboxes"
-            )
-        self.end(idle[0])
+    async def _make_room(self) -> None:
+        """Wait for a place under the limit, ending the sandbox that has been idle longest.  ``TooManySandboxes``."""
+        while len(self._all) + len(self._ending) > self._limit:
+            idle = [lease for lease in self._all if not lease.busy]
+            if idle:
+                self.end(min(idle, key=lambda lease: lease.used))
+            if not self._ending:
+                raise TooManySandboxes(
+                    f"all {self._limit} sandboxes are in use", remedy="wait for a call to end, or raise max_sandboxes"
+                )
+            await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
 
     def end(self, lease: Lease) -> None:
         """Let go of ``lease``; its sandbox stops in the background."""

@@ -53,8 +53,9 @@ class ModernClient(Downstream):
         self._questions = 0
 
     def adopt(self, envelope: Envelope) -> None:
-        """What this request says about the client."""
+        """What this request says about the client; the request itself must follow before anything else runs."""
         self.capabilities = envelope.capabilities
+        self.log_level = envelope.log_level
         if isinstance(envelope.client_info, dict):
             self.client_info = envelope.client_info
 
@@ -152,6 +153,8 @@ class ModernClient(Downstream):
             if isinstance(responses, dict) and key in responses and call.upstream is not None:
                 call.upstream.answer(question.server_id, {"result": responses[key]})
                 del call.questions[key]
+        if call.questions and not call.turn.done():
+            call.turn.set_result(ASKED)  # what is still open is asked again
         return call
 
     def sweep(self, now: float) -> None:

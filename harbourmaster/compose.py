@@ -137,7 +137,7 @@ async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> As
     try:
         engine = await asyncio.to_thread(Engine.connect, settings)
         try:
-            await _reap(engine, audit)
+            await reaped(engine, audit)
             gateway = Gateway(
                 settings,
                 servers,
@@ -155,7 +155,7 @@ async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> As
         await asyncio.to_thread(audit.close)
 
 
-async def _reap(engine: Engine, audit: AuditLog) -> None:
+async def reaped(engine: Engine, audit: AuditLog) -> None:
     """Remove what a crashed gateway left behind."""
     reaped = await asyncio.to_thread(reap, engine)
     if reaped:

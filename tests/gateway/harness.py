@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,30 @@ class Http:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(head.encode() + body)
         return reader, writer
+
+    @contextlib.asynccontextmanager
+    async def events(
+        self, method: str = "POST", body: Any = None, **changes: str | None
+    ) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+        """A request whose events are read one by one; leaving closes the connection."""
+        raw = b"" if body is None else json.dumps(body).encode()
+        headers = {"Content-Length": str(len(raw)), **self.headers(**changes)}
+        head = [f"{method} /mcp HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        reader, writer = await self.open("\r\n".join(head) + "\r\n\r\n", raw)
+
+        async def following() -> Any:
+            while True:
+                line = await reader.readline()
+                assert line, "the stream ended early"
+                if line.startswith(b"data: "):
+                    return json.loads(line[6:])
+
+        try:
+            yield following
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def request(
         self,
