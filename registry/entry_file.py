@@ -123,7 +123,7 @@ class _Reader:
         result: dict[str, Any] = {}
         for name, item in node.value:
             line = name.start_mark.line + 1
-            if not isinstance(name, ScalarNode):
+            if not isinstance(name, ScalarNode) or hidden_characters(str(name.value)):
                 raise self._refuse(line, key, "a key is not text", "use plain keys")
             if name.value in result:
                 raise self._refuse(line, (*key, name.value), "this key is there twice", "remove one of them")
@@ -133,6 +133,8 @@ class _Reader:
 
     def _scalar(self, node: Node, key: Path_, line: int) -> Any:
         text = str(node.value)
+        if found := hidden_characters(text):  # an escape in a quoted text
+            raise self._refuse(line, key, f"has an invisible character ({found[0]})", "remove it")
         match str(node.tag).rpartition(":")[2]:
             case "null":
                 return None

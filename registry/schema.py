@@ -328,7 +328,8 @@ def _at(document: Document, key: Path_, problem: str, remedy: str) -> EntryInval
 
 
 def _explain(document: Document, error: ValidationError) -> EntryInvalid:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a typo is both unknown and missing
     key: Path_ = tuple(first["loc"])
     if first["type"] == "extra_forbidden":
         return _at(document, key, "no such key", f"remove it; {_siblings(key)}")

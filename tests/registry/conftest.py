@@ -1,0 +1,78 @@
+"""The starter servers, built once for the whole test run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from harbourmaster.core.settings import Settings
+from registry.oci.layout import OciLayout
+from registry.pipeline import BuildResult, build_all
+from registry.schema import Entry, load_entries
+from sandbox.engine import Engine
+
+
+@dataclass(frozen=True)
+class Starters:
+    """All starter servers in one HM_HOME: ``HM_TEST_HOME`` (what ``hm up`` built already), else one made for this run."""
+
+    settings: Settings
+    engine: Engine
+    entries: dict[str, Entry]
+    results: dict[str, BuildResult]
+    layout: OciLayout
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    found = Engine.connect(Settings.load())
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def starters(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starters]:
+    lent = os.environ.get("HM_TEST_HOME", "")
+    settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
+    with only_known_images(engine.client, keep=bool(lent)):
+        entries = load_entries(settings.servers_dir)
+        results = build_all(settings, engine, entries)
+        yield Starters(settings, engine, {e.name: e for e in entries}, results, OciLayout(settings.oci_dir))
+
+
+class only_known_images:  # noqa: N801 - used as a function
+    """Removes the images of ours that were not in the engine before."""
+
+    def __init__(self, client: docker.DockerClient, *, keep: bool = False) -> None:
+        self._api, self._keep = client.api, keep
+        self._before = self._ours()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        for tag in set() if self._keep else self._ours() - self._before:
+            self._api.remove_image(tag, noprune=True)
+
+    def _ours(self) -> set[str]:
+        images = self._api.images("harbourmaster/*")
+        return {tag for image in images for tag in image["RepoTags"] or () if tag.startswith("harbourmaster/")}
+
+
+@pytest.fixture
+def seeded(starters: Starters, tmp_path: Path) -> Iterator[Settings]:
+    """An HM_HOME of the test's own that has the base images and nothing else."""
+    home = tmp_path / "harbour"
+    shutil.copytree(starters.settings.oci_dir, home / "oci", copy_function=os.link)
+    for name in ("index.json", "oci-layout"):  # linked files must not be written through
+        (home / "oci" / name).unlink()
+        shutil.copy(starters.settings.oci_dir / name, home / "oci" / name)
+    shutil.copy(starters.settings.home / "bases.json", home / "bases.json")
+    with only_known_images(starters.engine.client):
+        yield Settings.load(home=home)
