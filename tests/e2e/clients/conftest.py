@@ -2,23 +2,40 @@
 
 ``HM_TEST_CACHE`` names the cache (default: the user's cache directory).  Versions and hashes are those of
 package-lock.json; no install script runs, so what the packages ship is started directly.
+
+The gateway they meet is this installation's own, over the real time server in its sandbox.  ``HM_TEST_HOME`` may name an
+HM_HOME where that server is built already; else it is built once, into the same cache.
 """
 
 import fcntl
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import pytest
+
+from gateway.lock import read_lock
+from gateway.tokens import TokenStore
+from harbourmaster.core.errors import EngineError
+from harbourmaster.core.settings import Settings
+from harbourmaster.up.servers import prepare
+from sandbox.engine import Engine
+from sandbox.owner import LABEL_HOME, LABEL_OWNER, LABEL_SANDBOX
 
 HERE = Path(__file__).parent
 CPU = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 MANIFESTS = ("package.json", "package-lock.json", ".npmrc")
 INSTALL_S = 900
+STARTED = re.compile(rb"http://127\.0\.0\.1:(\d+)/mcp")
+HM = [sys.executable, "-m", "harbourmaster"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +88,96 @@ def bare_env(tmp_path) -> dict[str, str]:
         "DISABLE_ERROR_REPORTING": "1",
         "DO_NOT_TRACK": "1",
         "NO_UPDATE_NOTIFIER": "1",
+        "MCP_INSPECTOR_SECRET_STORE": "memory",
         # whatever still tries the outside world finds a closed door at once
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "HTTP_PROXY": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
+
+
+@pytest.fixture(scope="session")
+def installation() -> Path:
+    """An HM_HOME with the time server built, papered, verified and locked."""
+    named = os.environ.get("HM_TEST_HOME")
+    home = Path(named) if named else _cache() / "home"
+    settings = Settings.load(home=home)
+    try:
+        engine = Engine.connect(settings)
+    except EngineError as e:
+        pytest.skip(f"no container engine: {e.message}")
+    try:
+        with (_cache() / "home.guard").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            prepared = prepare(settings, engine, ("time",), yes=False, say=print)
+    finally:
+        engine.close()
+    assert not prepared.failed, prepared.failed
+    assert "time" in read_lock(settings.lock_file)
+    return home
+
+
+@dataclass
+class Running:
+    """``hm gateway run`` in a process of its own."""
+
+    home: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+    @property
+    def token(self) -> str:
+        return TokenStore(Settings.load(home=self.home).tokens_file).default()
+
+
+@pytest.fixture
+def running(installation: Path, bare_env: dict[str, str]) -> Iterator[Running]:
+    env = {**bare_env, "HM_HOME": str(installation)}
+    process = subprocess.Popen([*HM, "gateway", "run", "--port", "0"], env=env, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        port = _port(process.stderr)
+        yield Running(installation, port, process, {**env, "HM_GATEWAY_PORT": str(port)})
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert _sandboxes(LABEL_OWNER, f"{process.pid}-") == [], "a sandbox outlived its gateway"
+
+
+@pytest.fixture
+def sandboxes_of() -> Callable[[int], list[str]]:
+    """The names of the sandboxes that a process owns, running or not."""
+    return lambda pid: _sandboxes(LABEL_OWNER, f"{pid}-")
+
+
+@pytest.fixture
+def sandboxes_of_home(installation: Path) -> Callable[[], list[str]]:
+    """The names of the sandboxes of this installation, whichever process owns them."""
+    return lambda: _sandboxes(LABEL_HOME, None, installation)
+
+
+def _sandboxes(label: str, prefix: str | None, home: Path | None = None) -> list[str]:
+    engine = Engine.connect(Settings.load(home=home) if home else Settings.load())
+    try:
+        prefix = engine.home_label if prefix is None else prefix
+        found = engine.client.containers.list(all=True, filters={"label": LABEL_SANDBOX})
+        return sorted(c.name for c in found if c.labels.get(label, "").startswith(prefix))
+    finally:
+        engine.close()
+
+
+def _port(stderr: IO[bytes]) -> int:
+    said = b""
+    for line in stderr:
+        said += line
+        if match := STARTED.search(line):
+            return int(match[1])
+    raise AssertionError(f"the gateway did not start:\n{said.decode()}")
 
 
 def _cache() -> Path:
