@@ -48,6 +48,8 @@ _ISSUER_V1 = ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 _ISSUER_V2 = ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _OTHER_NAME = ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 
+MAX_NAME = 2048  # characters; identities meet regular expressions, whose cost grows with length
+
 INTOTO = ("intoto", "0.0.2")
 _TIMED_KINDS = frozenset({("dsse", "0.0.1"), ("hashedrekord", "0.0.1"), INTOTO})
 
@@ -136,11 +138,14 @@ def _names(cert: Certificate) -> list[str]:
     except ExtensionNotFound:
         return []
     others = [o for o in san.get_values_for_type(OtherName) if o.type_id == _OTHER_NAME]
-    return [
+    names = [
         *san.get_values_for_type(UniformResourceIdentifier),
         *san.get_values_for_type(RFC822Name),
         *(asn1.decode_der(str, o.value) for o in others),
     ]
+    if any(len(name) > MAX_NAME for name in names):
+        raise malformed("its certificate names an identity of unreasonable length")
+    return names
 
 
 class StrictVerifier(Verifier):

@@ -15,7 +15,8 @@ import pytest
 
 from harbourmaster.core.errors import HarbourError
 from policies import statements
-from policies.bundles import verify_bundle
+from policies.bundles import sign_statement, verify_bundle
+from policies.keys import SigningKey
 from policies.trust import Requirement, TrustedIdentity
 
 TOOL = Path(__file__).with_name("keyless")
@@ -59,6 +60,22 @@ def sign(tool: Path, tmp_path_factory: pytest.TempPathFactory) -> Sign:
         return (out / "bundle.json").read_bytes(), out / "trusted_root.json"
 
     return run
+
+
+def test_another_implementation_verifies_what_we_sign(tool: Path, tmp_path: Path) -> None:
+    key = SigningKey.generate()
+    bundle, public = tmp_path / "bundle.json", tmp_path / "key.pub"
+    public.write_text(key.verifying.pem)
+
+    def verdict(data: bytes) -> subprocess.CompletedProcess[str]:
+        bundle.write_bytes(data)
+        command = ["node", "verify.mjs", str(bundle), str(public)]
+        return subprocess.run(command, cwd=tool, capture_output=True, text=True)
+
+    accepted = verdict(sign_statement(STATEMENT, key))
+    assert accepted.returncode == 0, accepted.stderr
+    assert json.loads(accepted.stdout) == STATEMENT
+    assert "signature verification failed" in verdict(sign_statement(STATEMENT, SigningKey.generate())).stderr
 
 
 @pytest.fixture(scope="session")
