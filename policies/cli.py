@@ -17,6 +17,7 @@ from harbourmaster.core.settings import Settings
 from policies import statements
 from policies.admission import EntryFacts, Verdict, decide
 from policies.evidence import SEVERITIES, AttestationFact, Evidence, Signature, Vulnerabilities
+from policies.keys import SigningKey
 from policies.policy_set import Policy, PolicySet, builtin_files, builtin_schema
 from policies.trust import TIERS, TrustPolicy
 
@@ -70,7 +71,7 @@ def check(
         checked = [*(name for name, _ in policies.files), trust.source]
     else:
         for path in files:
-            _check_file(path)
+            _check_file(path, settings)
         checked = [str(path) for path in files]
     if as_json:
         _json({"ok": checked})
@@ -141,7 +142,7 @@ def _imagined(tier: str, without: set[str], severity: str) -> Evidence:
     )  # fmt: skip
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, settings: Settings) -> None:
     try:
         text = path.read_bytes()
     except OSError as e:
@@ -150,7 +151,7 @@ def _check_file(path: Path) -> None:
         decoded = text.decode("utf-8", errors="replace")
         PolicySet((*builtin_files(), (str(path), decoded)), builtin_schema())
     else:
-        TrustPolicy.parse(text, path=path)
+        TrustPolicy.parse(text, path=path, local=SigningKey.load_or_create(settings.keys_dir).verifying)
 
 
 def _source_text(policies: PolicySet, policy: Policy) -> str:

@@ -144,12 +144,18 @@ class Trail:
             os.close(fd)
 
     def _write_head(self, path: Path, end: ChainEnd) -> bytes:
-        """In place, in one small write: a rename and its syncs per batch would cost more than the batch."""
-        raw = orjson.dumps({"file": path.name, "hash": end.hash, "seq": end.seq}) + b"\n"
-        fd = os.open(self._directory / HEAD, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, SECRET_MODE)
+        """In place and always of one length, so that a crash leaves the old head or the new one: a rename and its
+        syncs per batch would cost more than the batch."""
+        raw = b'{"file":"%b","hash":"%b","seq":%16d}\n' % (path.name.encode(), end.hash.encode(), end.seq)
+        head = self._directory / HEAD
+        fd = os.open(head, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, SECRET_MODE)
         try:
+            before = os.fstat(fd).st_size
             os.pwrite(fd, raw, 0)
-            os.ftruncate(fd, len(raw))
+            if before != len(raw):
+                os.ftruncate(fd, len(raw))
+                os.fsync(fd)
+                sync_dir(self._directory)
         finally:
             os.close(fd)
         return raw

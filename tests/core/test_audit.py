@@ -257,6 +257,14 @@ def test_a_whole_file_removed_is_missed(tmp_path: Path) -> None:
     assert "1 to 3 are missing" in str(broken(tmp_path))
 
 
+def test_the_head_keeps_its_length_so_that_no_crash_can_tear_it(tmp_path: Path) -> None:
+    fill(tmp_path, 1)
+    length = (tmp_path / audit_trail.HEAD).stat().st_size
+    fill(tmp_path, 2000)
+    assert (tmp_path / audit_trail.HEAD).stat().st_size == length
+    assert json.loads((tmp_path / audit_trail.HEAD).read_text())["seq"] == 2001
+
+
 def test_a_removed_head_is_noticed(tmp_path: Path) -> None:
     fill(tmp_path, 3)
     (tmp_path / audit_trail.HEAD).unlink()

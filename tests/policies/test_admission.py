@@ -96,6 +96,12 @@ def test_evidence_ages_and_does_not_come_from_the_future(
     assert decide(replace(evidence, verified_at=NOW - age), FACTS, policies).allowed is allowed
 
 
+def test_age_is_judged_at_the_moment_of_asking_unless_a_time_is_given(evidence: Evidence, policies: PolicySet) -> None:
+    facts = EntryFacts()
+    assert decide(replace(evidence, verified_at=datetime.now(UTC)), facts, policies).allowed
+    assert not decide(replace(evidence, verified_at=datetime(2020, 1, 1, tzinfo=UTC)), facts, policies).allowed
+
+
 def test_evidence_that_was_never_verified_is_refused(evidence: Evidence, policies: PolicySet) -> None:
     error = denied(replace(evidence, verified_at=None), FACTS, policies)
     assert error.details["policies"] == ["any.evidence-stale"]
