@@ -77,10 +77,17 @@ def _switch(names: list[str], *, on: bool) -> None:
 
 
 def _known(lock: dict[str, LockedServer], name: str) -> LockedServer:
-    if name not in lock:
-        known = ", ".join(sorted(lock)) or "none yet"
-        raise ServerUnknown(f"no server named {name} in the lock", remedy=f"there are: {known}")
-    return lock[name]
+    if name in lock:
+        return lock[name]
+    if name in starters():
+        raise ServerUnknown(f"{name} is in the starter catalog but not built", remedy=f"hm up --servers {name}")
+    known = ", ".join(sorted(lock)) or "none yet"
+    raise ServerUnknown(f"no server named {name} in the lock", remedy=f"there are: {known}")
+
+
+def starters() -> list[str]:
+    """The names in the starter catalog."""
+    return sorted(p.parent.name for p in Settings.load().servers_dir.glob("*/server.yaml"))
 
 
 def _row(server: LockedServer) -> dict[str, Any]:

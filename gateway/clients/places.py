@@ -55,7 +55,7 @@ def path_of(client: Client, scope: Scope, places: Places) -> Path:
     file = file_of(client, scope)
     if scope == "project":
         root = places.cwd.resolve()
-        path = (root / file.path).resolve()
+        path = _existing(root / file.path, file).resolve()
         if not path.is_relative_to(root):
             raise ClientFileUnwritable(
                 f"{file.path} leads out of this project, to {path}", remedy=f"replace the symlink {root / file.path}"
@@ -63,7 +63,12 @@ def path_of(client: Client, scope: Scope, places: Places) -> Path:
         return path
     own = places.environ.get(file.override) if file.override else None
     path = Path(own) / Path(file.path).name if own else places.expand(file.path)
-    return path.resolve()
+    return _existing(path, file).resolve()
+
+
+def _existing(path: Path, file: File) -> Path:
+    other = path.with_name(file.also) if file.also else path
+    return other if other.exists() and not path.exists() else path
 
 
 def is_installed(client: Client, places: Places) -> bool:

@@ -31,6 +31,7 @@ class File:
     list_key: str = ""
     head: dict[str, Any] = field(default_factory=dict)  # what a new file must say beside the servers
     override: str = ""  # environment variable: the directory that holds the file
+    also: str = ""  # another name of the file, taken where it exists and ``path`` does not
 
 
 @dataclass(frozen=True)
@@ -225,10 +226,16 @@ CLIENTS: tuple[Client, ...] = (
         "opencode",
         "OpenCode",
         "opencode.ai/docs/mcp-servers; the shape of 1.x, which 2.x reads too (docs/migrate-v1)",
-        File("{config}/opencode/opencode.json", ("mcp",), head=_OPENCODE_HEAD, override="OPENCODE_CONFIG_DIR"),
+        File(
+            "{config}/opencode/opencode.json",
+            ("mcp",),
+            head=_OPENCODE_HEAD,
+            override="OPENCODE_CONFIG_DIR",
+            also="opencode.jsonc",
+        ),
         {"type": "local", "command": "{argv}", "environment": "{env}", "enabled": True},
         {"type": "remote", "url": "{url}", "headers": BEARER, "oauth": False, "enabled": True},
-        File("opencode.json", ("mcp",), head=_OPENCODE_HEAD),
+        File("opencode.json", ("mcp",), head=_OPENCODE_HEAD, also="opencode.jsonc"),
         ("opencode", "{config}/opencode"),
     ),
     Client(

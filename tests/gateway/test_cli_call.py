@@ -274,6 +274,10 @@ def test_one_unknown_server_changes_none(hm):
     assert json.loads(hm("server", "ls", "--json").out)[0]["enabled"] is True
 
 
+def test_a_starter_that_is_not_built_yet_says_how(hm):
+    assert "hm up --servers time" in hm("server", "enable", "time").err
+
+
 def test_the_lock_is_shown_and_an_edited_one_is_refused(hm, home):
     assert "sums    enabled" in hm("lock", "show").out
     body = json.loads(hm("lock", "show", "--json").out)

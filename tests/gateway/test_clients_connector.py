@@ -211,6 +211,16 @@ def test_a_client_that_says_where_its_files_are_is_believed(places, tmp_path):
     assert link(client_named("codex"), moved).path == tmp_path / "elsewhere" / "config.toml"
 
 
+def test_a_file_by_its_other_name_is_used_where_it_is_the_one_there(places):
+    other = places.home / ".config/opencode/opencode.jsonc"
+    other.parent.mkdir(parents=True)
+    other.write_text("{ // mine\n}\n")
+    assert link(client_named("opencode"), places).path == other
+    assert "// mine" in other.read_text()
+    (other.parent / "opencode.json").write_text("{}")
+    assert path_of(client_named("opencode"), "user", places).name == "opencode.json"
+
+
 def test_xdg_and_mac_places_are_followed(places, tmp_path):
     xdg = replace(places, environ={"XDG_CONFIG_HOME": str(tmp_path / "xdg")})
     assert path_of(client_named("goose"), "user", xdg) == tmp_path / "xdg/goose/config.yaml"
