@@ -32,7 +32,8 @@ def render(source: dict[str, Any]) -> dict[str, Any]:
     _refuse_duplicates(rules)
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
-        "architectures": [ARCHITECTURES[a] for a in source["architectures"]],
+        # A map, not a list: engines then compile the filter for the machine's own architecture only.
+        "archMap": [{"architecture": ARCHITECTURES[a], "subArchitectures": []} for a in source["architectures"]],
         "syscalls": rules,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,17 @@ def test_a_broken_profile_is_refused_by_name(tmp_path: Path) -> None:
         Profile.load(directory=tmp_path)
     with pytest.raises(ProfileInvalid, match="absent"):
         Profile.load("absent")
+
+
+def test_the_security_page_lists_every_setting_and_limit(profile: Profile, project_root: Path) -> None:
+    page = (project_root / "docs" / "security.md").read_text()
+    assert [s.path for s in profile.settings if f"| `{s.path.removeprefix('HostConfig.')}` |" not in page] == []
+    assert [name for name in profile.limits if f"| `{name}` |" not in page] == []
+
+
+def test_every_test_that_the_security_page_names_exists(project_root: Path) -> None:
+    page = (project_root / "docs" / "security.md").read_text()
+    code = "".join(p.read_text() for p in (project_root / "tests" / "sandbox").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+?)(?:_?\.\.\.)?`", page)
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}" not in code] == []
