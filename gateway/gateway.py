@@ -101,8 +101,7 @@ class Gateway:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
-        self.end_streams()
-        await self._leases.close()
+        await self.wind_down()
         self.recorder.event(event="stop")
 
     # -- clients
@@ -140,8 +139,12 @@ class Gateway:
             self.sessions.remove(client)
         client.hang_up()
 
+    async def wind_down(self) -> None:
+        """Answer what is in flight with an error, close every stream, end every sandbox; then an edge can stop."""
+        self.end_streams()
+        await self._leases.close()
+
     def end_streams(self) -> None:
-        """Close every standing stream, so that an HTTP server can stop."""
         for client in self._clients():
             client.hang_up()
 

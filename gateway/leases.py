@@ -90,7 +90,7 @@ class Leases:
 
     def _begin(self, holder: Holder, server: LockedServer) -> Lease:
         if self._closed:
-            raise ShuttingDown("the gateway is shutting down", remedy="start it again")
+            raise _shutting_down()
         loop = asyncio.get_running_loop()
         lease = Lease(holder, server, Upstream(server, holder, loop), loop.time())
         holder.leases[server.name] = lease
@@ -171,6 +171,7 @@ class Leases:
         """End every lease and wait until all sandboxes are gone."""
         self._closed = True
         for lease in tuple(self._all):
+            lease.upstream.end(_shutting_down())
             self.end(lease)
         while self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
@@ -180,3 +181,7 @@ def _retrieve(task: asyncio.Task[None]) -> None:
     """A start that nobody waits for any more is not an unhandled error."""
     if not task.cancelled():
         task.exception()
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("the gateway is shutting down", remedy="call again when it is back")

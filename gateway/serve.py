@@ -48,7 +48,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn, which ends standing streams when it is told to stop, so that stopping takes no timeout."""
+    """uvicorn, which has the gateway answer whatever is in flight when it is told to stop, so that nobody waits."""
 
     def __init__(self, gateway: Gateway, settings: Settings) -> None:
         guard = Guard(gateway.tokens, settings.gateway_allowed_hosts, settings.gateway_allowed_origins)
@@ -75,8 +75,7 @@ class HttpServer(uvicorn.Server):
         self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._gateway.end_streams()
-        await super().shutdown(sockets)
+        await asyncio.gather(self._gateway.wind_down(), super().shutdown(sockets))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ Rules of the wire: 2025-11-25 basic/transports "Streamable HTTP" (sessions, 202,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Final
 
@@ -247,6 +248,7 @@ async def _read(headers: Headers, receive: Receive) -> bytes:
     """The request body.  Raises ``HttpRefusal`` (413, 408)."""
     declared = headers.get(b"content-length", b"0")
     if not declared.isdigit() or len(declared) > 10 or int(declared) > LIMITS.body_bytes:
+        await _discard(receive)
         raise _too_large()
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -273,6 +275,19 @@ async def _read_rest(first: bytes, receive: Receive) -> bytes:
             raise _too_large()
         if not message.get("more_body", False):
             return bytes(body)
+
+
+async def _discard(receive: Receive) -> None:
+    """Take in some of what will be refused: closing on unread data would reset the connection, and the client would
+    never see why."""
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SLOW_BODY_S):
+            while taken <= 4 * LIMITS.body_bytes:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 def _too_large() -> HttpRefusal:

@@ -245,6 +245,8 @@ class Backend:
         self.text(request_id, str(arguments.get("where")))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and "--mute" in sys.argv:
+    sys.stdin.read()
+elif __name__ == "__main__":
     options = sys.argv[1:]
     Backend(options[options.index("--name") + 1] if "--name" in options else "backend", "--modern" in options).run()

@@ -79,7 +79,7 @@ class World:
     servers: dict[str, LockedServer]
     records: list[dict[str, Any]] = field(default_factory=list)
     started: list[ProcessSandbox] = field(default_factory=list)
-    refuse: HarbourError | None = None  # what admission raises
+    refuse: Exception | None = None  # what admission raises
     audit_error: HarbourError | None = None
     changed: dict[str, LockedServer] | None = None  # what a reload yields
 
