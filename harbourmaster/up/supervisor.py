@@ -8,6 +8,7 @@ Restarts back off from half a second to half a minute and start over once a proc
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import logging
 import os
@@ -29,6 +30,7 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 STABLE_AFTER_S = 60.0
 STOP_GRACE_S = 15.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 log = logging.getLogger("harbourmaster.supervisor")
 
@@ -62,6 +64,11 @@ def commands(settings: Settings) -> dict[str, list[str]]:
     }
 
 
+def _end_with_parent() -> None:
+    """In the child, before exec: the kernel sends it SIGTERM when the supervisor dies, however that happens (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Child:
     """One supervised process and its log file."""
 
@@ -76,8 +83,15 @@ class Child:
 
     def start(self) -> None:
         with self.log_file.open("ab") as out:
+            # A session of its own: a Ctrl-C at the terminal is ours to hear, and to pass on in order.
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=PROJECT_ROOT
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=PROJECT_ROOT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         self.born = time.monotonic()
 
@@ -125,8 +139,8 @@ class Supervisor:
         self._ending = False
 
     def run(self) -> None:
-        """Supervise until SIGTERM, SIGINT or ``end()``."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        """Supervise until SIGTERM, SIGINT or SIGHUP."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
         try:
             while not self._ending:

@@ -40,3 +40,26 @@ def test_a_child_that_dies_is_started_again_and_all_end_with_the_supervisor(home
         assert supervisor.wait(30) == 0
     assert not Path(f"/proc/{second}").exists()
     assert not (home / "run" / "harbour.json").exists()
+
+
+def test_children_end_when_the_supervisor_is_killed(home: Path, tmp_path: Path) -> None:
+    fifo, gone = tmp_path / "pid", tmp_path / "gone"
+    os.mkfifo(fifo)
+    os.mkfifo(gone)
+    # The child holds the write end of a second fifo open: its end of file is the news of the child's death.
+    child = (
+        f"import os, time; f = open({str(fifo)!r}, 'w'); f.write(str(os.getpid())); f.close(); "
+        f"g = open({str(gone)!r}, 'w'); time.sleep(600)"
+    )
+    script = textwrap.dedent(f"""
+        import sys
+        from harbourmaster.core.settings import Settings
+        from harbourmaster.up.supervisor import Supervisor
+        Supervisor(Settings.load(), {{"one": [sys.executable, "-c", {child!r}]}}).run()
+    """)
+    supervisor = subprocess.Popen([sys.executable, "-c", script])
+    fifo.read_text()
+    with gone.open() as end:
+        supervisor.kill()
+        supervisor.wait()
+        assert end.read() == ""
