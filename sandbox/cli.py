@@ -22,6 +22,7 @@ from sandbox.text import redact, secret_values, visible
 app = typer.Typer(no_args_is_help=True, help="See and stop running sandboxes")
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 MIB = 1024 * 1024
+MAX_PENDING = 64 * 1024  # of a line that does not end, shown in pieces
 
 
 @app.command()
@@ -121,12 +122,20 @@ async def _follow(engine: Engine, container: str) -> None:
     secrets = secret_values([(v.partition("=")[0], v.partition("=")[2]) for v in variables], frozenset())
     over = asyncio.Event()
 
-    def show(chunk: bytes) -> None:
-        sys.stdout.write(visible(redact(chunk.decode("utf-8", "backslashreplace"), secrets)))
+    pending = bytearray()
+
+    def show(chunk: bytes, *, last: bool = False) -> None:
+        """Whole lines, so that a secret cut by a read is redacted too."""
+        pending.extend(chunk)
+        whole = len(pending) if last or len(pending) > MAX_PENDING else pending.rfind(b"\n") + 1
+        text = pending[:whole].decode("utf-8", "backslashreplace")
+        del pending[:whole]
+        sys.stdout.write(visible(redact(text, secrets)))
         sys.stdout.flush()
 
     await attach(engine, container, on_line=lambda _: None, on_stderr=show, on_end=lambda _: over.set(), stdin=False)
     await over.wait()
+    show(b"", last=True)
 
 
 def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool, empty: str) -> None:

@@ -38,7 +38,7 @@ def create(engine: Engine, body: dict[str, Any], name: str) -> str:
     except (DockerException, requests.RequestException) as e:
         raise EngineFailed(f"the engine could not make {name}: {e}", remedy="see: hm doctor") from e
     for warning in answer.get("Warnings") or ():
-        log.warning("engine, on creating %s: %s", name, warning)
+        engine.warn_once(warning)
     return str(answer["Id"])
 
 

@@ -75,6 +75,7 @@ class Engine:
         self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="engine")
         self._info: EngineInfo | None = None
         self._facts: dict[str, ImageFacts] = {}
+        self._warned: set[str] = set()
         self._lock = threading.Lock()
 
     @classmethod
@@ -150,6 +151,12 @@ class Engine:
                 has_hosts=LABEL_HOSTS in (config.get("Labels") or {}),
             )
         return self._facts[image_id]
+
+    def warn_once(self, warning: str) -> None:
+        """Engines repeat a warning (no swap accounting, say) on every start."""
+        if warning not in self._warned:
+            self._warned.add(warning)
+            log.warning("the engine says: %s", warning)
 
     def load(self, archive: BinaryIO) -> list[str]:
         """``docker load``: the IDs of the images in a tar archive (docker-archive or OCI layout, as the engine can)."""

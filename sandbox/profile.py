@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 import policies
-from harbourmaster.core.digests import sha256
+from harbourmaster.core.canonical import canonical_digest
 from sandbox.errors import ProfileInvalid, SpecRefused
 from sandbox.spec import ImageFacts, SandboxSpec, image_user
 
@@ -53,7 +53,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Profile:
-    """Usage: ``container_config(Profile.load(), spec)``.  ``digest`` covers the profile's file and its seccomp list."""
+    """Usage: ``container_config(Profile.load(), spec)``.  ``digest`` covers all that has an effect (settings,
+    limits, system calls) and no reason or comment, so that rewording one does not unlock every server."""
 
     name: str
     settings: tuple[Setting, ...]
@@ -65,23 +66,32 @@ class Profile:
     def load(cls, name: str = "default", directory: Path = POLICIES_DIR) -> Profile:
         """Raises ``ProfileInvalid`` when a file is missing or not in the form of ``policies/profiles/default.yaml``."""
         try:
-            text = (directory / "profiles" / f"{name}.yaml").read_bytes()
-            body = YAML(typ="safe").load(text)
-            seccomp = (directory / "seccomp" / f"{body['seccomp']}.json").read_bytes()
+            body = YAML(typ="safe").load((directory / "profiles" / f"{name}.yaml").read_bytes())
+            seccomp = json.loads((directory / "seccomp" / f"{body['seccomp']}.json").read_bytes())
+            for rule in seccomp["syscalls"]:
+                rule.pop("comment", None)
             return cls(
                 name=body["name"],
                 settings=tuple(Setting(s["path"], s["value"], tuple(s["cis"]), s["why"]) for s in body["settings"]),
                 limits={
                     n: Limit(v["default"], v.get("least"), v.get("most"), v["why"]) for n, v in body["limits"].items()
                 },
-                seccomp=json.dumps(json.loads(seccomp), separators=(",", ":")),
-                digest=sha256(sha256(text).encode() + sha256(seccomp).encode()),
+                seccomp=json.dumps(seccomp, separators=(",", ":")),
+                digest=canonical_digest(_effect(body, seccomp)),
             )
         except (OSError, KeyError, TypeError, ValueError, YAMLError) as e:
             reason = " ".join(f"{type(e).__name__}: {e}".split())
             raise ProfileInvalid(
                 f"profile {name} in {directory} cannot be used: {reason}", remedy="restore policies/ from the project"
             ) from e
+
+
+def _effect(body: dict[str, Any], seccomp: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "settings": {s["path"]: s["value"] for s in body["settings"]},
+        "limits": {n: [v["default"], v.get("least"), v.get("most")] for n, v in body["limits"].items()},
+        "seccomp": seccomp,
+    }
 
 
 def container_config(profile: Profile, spec: SandboxSpec, image: ImageFacts | None = None) -> dict[str, Any]:

@@ -158,7 +158,11 @@ class Sandbox:
         """Learn how it ended, remove it, tell.  Kills what still runs: without stdout there is nothing left to say."""
         violated = bool(self._why)
         ended_itself = self._ended.is_set() and not violated
-        outcome = await self._call(containers.finish, self._engine, self.id, wait=ended_itself)
+        try:
+            outcome = await self._call(containers.finish, self._engine, self.id, wait=ended_itself)
+        except Exception as e:  # whatever broke here, the session must hear that its server is gone
+            log.exception("%s could not be taken down; the reaper will", self.name)
+            outcome = containers.Outcome(None, False, f"it could not be taken down: {e}")
         if self._stream is not None:
             self._stream.abort()
         reason = self._why or ("stopped" if self._stopping else outcome.reason)

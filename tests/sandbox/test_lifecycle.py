@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+import uvloop
 
 from sandbox.attach import LINE_TOO_LONG, MAX_LINE_BYTES, WRITE_HIGH_WATER
 from sandbox.engine import Engine
@@ -39,6 +40,23 @@ async def test_lines_written_are_answered_in_order(start: Start, echo_image: str
     answers = [await answer(run) for _ in range(100)]
     assert [a["id"] for a in answers] == list(range(100))
     assert answers[7]["result"]["content"][0]["text"] == "line 7"
+
+
+def test_it_works_the_same_on_the_event_loop_that_the_gateway_uses(
+    engine: Engine, profile: Profile, nothing_left: None, echo_image: str
+) -> None:
+    async def round_trip() -> tuple[bytes, list[Exit]]:
+        run = Run()
+        spec = SandboxSpec("echo", echo_image)
+        box = await Sandbox.start(engine, profile, spec, on_line=run.lines.put_nowait, on_exit=run.on_exit)
+        box.write(call("echo", text="hi"))
+        line = await run.line()
+        await box.stop()
+        return line, run.exits
+
+    line, exits = uvloop.run(round_trip())
+    assert json.loads(line)["result"]["content"][0]["text"] == "hi"
+    assert [e.reason for e in exits] == ["stopped"]
 
 
 async def test_a_message_of_megabytes_passes_both_ways(start: Start, echo_image: str) -> None:

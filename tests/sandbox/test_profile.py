@@ -158,12 +158,35 @@ def test_home_is_a_place_where_a_server_may_write(profile: Profile) -> None:
     assert container_config(profile, spec(env={"HOME": "/data"}))["Env"] == ["HOME=/data"]
 
 
-def test_the_digest_covers_the_seccomp_list(profile: Profile, tmp_path: Path) -> None:
-    shutil.copytree(POLICIES_DIR / "profiles", tmp_path / "profiles")
-    shutil.copytree(POLICIES_DIR / "seccomp", tmp_path / "seccomp")
-    assert Profile.load(directory=tmp_path).digest == profile.digest
-    (tmp_path / "seccomp" / "default.json").write_text("{}")
-    assert Profile.load(directory=tmp_path).digest != profile.digest
+@pytest.fixture
+def policies_copy(tmp_path: Path) -> Path:
+    for part in ("profiles", "seccomp"):
+        shutil.copytree(POLICIES_DIR / part, tmp_path / part)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("seccomp/default.json", '"accept",\n', ""),
+        ("profiles/default.yaml", "default: 512", "default: 513"),
+        ("profiles/default.yaml", "value: [ALL]", "value: []"),
+    ],
+)
+def test_the_digest_covers_what_has_an_effect(
+    profile: Profile, policies_copy: Path, file: str, old: str, new: str
+) -> None:
+    assert Profile.load(directory=policies_copy).digest == profile.digest
+    text = (policies_copy / file).read_text()
+    assert old in text
+    (policies_copy / file).write_text(text.replace(old, new))
+    assert Profile.load(directory=policies_copy).digest != profile.digest
+
+
+def test_a_reason_put_in_better_words_does_not_change_the_digest(profile: Profile, policies_copy: Path) -> None:
+    file = policies_copy / "profiles" / "default.yaml"
+    file.write_text("# more words\n" + file.read_text().replace("nothing is given back", "none is given back"))
+    assert Profile.load(directory=policies_copy).digest == profile.digest
 
 
 def test_a_broken_profile_is_refused_by_name(tmp_path: Path) -> None:
