@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "token": ("gateway.cli_token:app", "The bearer tokens clients use"),
     "client": ("gateway.cli_client:app", "Connect Claude, Cursor, VS Code and other clients"),
     "lock": ("gateway.cli_lock:app", "The file of digests and pins"),
+    "model": ("runner.cli:app", "Local models: store, run, serve"),
     "sandbox": ("sandbox.cli:app", "See and stop running sandboxes"),
     "policy": ("policies.cli:app", "The policies that decide what may run"),
     "audit": ("harbourmaster.cli_audit:app", "The hash-chained record of admissions and calls"),

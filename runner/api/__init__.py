@@ -1,0 +1,1 @@
+"""HTTP: OpenAI's, Docker's, Anthropic's and Ollama's dialects of the runner."""

@@ -1,0 +1,98 @@
+"""The application: routes of every dialect, and who may ask.
+
+Browsers are kept out unless their origin is allowed: a page must not use the models of whoever looks at it, neither by a
+cross-origin request nor by a host name that it points at loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from harbourmaster.core.errors import HarbourError
+from runner.api.errors import response_for
+from runner.api.openai import OpenAI
+from runner.errors import EngineFailed, HostRefused, ResponseNotFound
+from runner.service import Runner
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+SANDBOX_HOST = "model-runner.docker.internal"  # how containers name the runner, where an egress rule lets them
+V1_PREFIXES = ("/v1", "/engines/v1", "/engines/{engine}/v1")
+
+
+def create_app(
+    runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = ()
+) -> ASGIApp:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await runner.scheduler.close()
+
+    app = FastAPI(title="Harbourmaster model runner", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.runner = runner
+    _add_openai(app, OpenAI(runner))
+    app.add_exception_handler(HarbourError, _on_error)
+    app.add_exception_handler(404, _on_unknown)
+    app.add_exception_handler(405, _on_unknown)
+    app.add_exception_handler(Exception, _on_fault)
+    return Gate(app, [*LOOPBACK, SANDBOX_HOST, *allowed_hosts], list(allowed_origins))
+
+
+def _add_openai(app: FastAPI, api: OpenAI) -> None:
+    for prefix in V1_PREFIXES:
+        app.add_route(f"{prefix}/chat/completions", api.chat_completions, methods=["POST"])
+        app.add_route(f"{prefix}/completions", api.completions, methods=["POST"])
+        app.add_route(f"{prefix}/embeddings", api.embeddings, methods=["POST"])
+        app.add_route(f"{prefix}/models", api.models, methods=["GET"])
+        app.add_route(f"{prefix}/models/{{name:path}}", api.model, methods=["GET"])
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HarbourError)
+    return response_for(error, request.url.path)
+
+
+async def _on_unknown(request: Request, _error: Exception) -> Response:
+    return response_for(
+        ResponseNotFound(f"no {request.method} {request.url.path} here", remedy="see docs/models.md"), request.url.path
+    )
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    log.error("a fault answering %s %s", request.method, request.url.path, exc_info=error)
+    return response_for(EngineFailed(f"a fault of the runner: {type(error).__name__}"), request.url.path)
+
+
+class Gate:
+    """Host and Origin checks, before anything else runs."""
+
+    def __init__(self, app: ASGIApp, hosts: list[str], origins: list[str]) -> None:
+        self._app, self._hosts, self._origins = app, {h.lower() for h in hosts}, set(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {k: v.decode("latin-1") for k, v in scope["headers"] if k in (b"host", b"origin")}
+            refused = self._refusal(headers.get(b"host", ""), headers.get(b"origin"))
+            if refused:
+                await response_for(refused, scope["path"])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, host: str, origin: str | None) -> HostRefused | None:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+        if name not in self._hosts:
+            return HostRefused(f"the host {host!r} is not this runner's", remedy="call it by 127.0.0.1 or localhost")
+        if origin is None or origin in self._origins:
+            return None
+        if (urlsplit(origin).hostname or "") in LOOPBACK:
+            return None
+        return HostRefused(f"pages of {origin} may not use the runner", remedy="add the origin to the settings")

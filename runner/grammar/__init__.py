@@ -1,0 +1,1 @@
+"""Grammars (GBNF, llama.cpp's ``grammars/README.md``) from JSON schemas."""

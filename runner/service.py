@@ -1,0 +1,90 @@
+"""The runner: store, scheduler and configurations as one object.  The APIs and the command line are dialects of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from harbourmaster.core.settings import Settings
+from runner.configuration import Configuration, Configurations
+from runner.engine.spec import DEFAULT_CONTEXT, EngineSpec
+from runner.errors import Unsupported
+from runner.gguf import Gguf, check_file
+from runner.scheduler.memory import Measurements, available_bytes, estimate
+from runner.scheduler.scheduler import Plan, Scheduler
+from runner.store.store import Model, ModelStore
+
+
+@dataclass
+class Runner:
+    """
+    >>> runner = Runner.open(settings)
+    >>> async with runner.scheduler.use(runner.plan("smollm2")) as engine: ...
+    """
+
+    store: ModelStore
+    configurations: Configurations
+    measurements: Measurements
+    scheduler: Scheduler
+    _headers: dict[str, list[Gguf]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, settings: Settings, *, available: Callable[[], int] = available_bytes) -> Runner:
+        root = settings.home / "models"
+        measurements = Measurements(root / "measured.json")
+        runner = cls(ModelStore(root), Configurations(root / "configurations.json"), measurements, Scheduler(available))
+        runner.scheduler.on_measured = lambda plan, measured: measurements.put(_model_id(plan), plan.spec, measured)
+        return runner
+
+    def plan(self, name: str, **changes: Any) -> Plan:
+        """How ``name`` is loaded; raises ``ModelNotFound``, ``GgufInvalid`` or ``Unsupported``."""
+        model = self.store.find(name)
+        configuration = self.configurations.get(model).changed(changes)
+        spec = self._spec(model, configuration)
+        known = self.measurements.get(model.id, spec)
+        settings = hashlib.sha256(json.dumps(spec.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        return Plan(
+            key=f"{model.id}/{settings}",
+            name=model.name,
+            spec=spec,
+            bytes=known or estimate(self.headers(model), spec),
+            keep_alive=configuration.keep_alive_s,
+            pinned=configuration.pinned,
+        )
+
+    def headers(self, model: Model) -> list[Gguf]:
+        """The checked headers of a model's weights, read once."""
+        if model.id not in self._headers:
+            weights = self.store.weights(model)
+            if not weights or model.config.format != "gguf":
+                raise Unsupported(
+                    f"{model.name} has no GGUF weights ({model.config.format})",
+                    remedy="use a GGUF build of the model: this runner's engine is llama.cpp",
+                )
+            self._headers[model.id] = [check_file(path) for path in weights]
+        return self._headers[model.id]
+
+    def context_of(self, model: Model) -> int:
+        """Tokens that a request to ``model`` may use, prompt and answer together."""
+        return self._spec(model, self.configurations.get(model)).context
+
+    def _spec(self, model: Model, configuration: Configuration) -> EngineSpec:
+        trained = self.headers(model)[0].context_length or DEFAULT_CONTEXT
+        wanted = configuration.context_size or model.config.context_size or min(trained, DEFAULT_CONTEXT)
+        return EngineSpec(
+            name=model.name,
+            paths=tuple(str(p) for p in self.store.weights(model)),
+            context=min(wanted, trained),
+            cells=configuration.cells or 0,
+            running=configuration.parallel,
+            threads=configuration.threads or 0,
+            gpu_layers=configuration.gpu_layers,
+            template=self.store.template(model),
+        )
+
+
+def _model_id(plan: Plan) -> str:
+    return plan.key.partition("/")[0]
