@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -249,6 +250,26 @@ def test_another_spelling_of_the_same_record_is_an_edit(tmp_path: Path, change: 
     fill(tmp_path, 2)
     edit(tmp_path, lambda lines: lines.__setitem__(0, change(lines[0])))
     assert broken(tmp_path).details["line"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.replace(b'"kind":', b'"kind": '),
+        lambda body: body.replace(b'"kind":"call"', b'"kind":"evil","kind":"call"'),
+        lambda body: body.replace(b"time", b"ti\\u006de"),
+        lambda body: body.replace(b'"seq":1', b'"seq":1.0'),
+        lambda body: body.replace(b'"seq":1', b'"seq":true'),
+        lambda body: body.replace(b'"kind"', b'"Kind"'),
+        lambda body: b"[" + body + b"]",
+    ],
+)
+def test_a_line_in_another_spelling_is_no_record_though_its_hash_fits(change: Any) -> None:
+    line, _ = audit_chain.seal(audit_chain.ChainEnd(), 1.0, {"kind": "call", "server": "time"})
+    assert audit_chain.unseal(line[:-1])
+    body = change(line.partition(b',"hash"')[0] + b"}")
+    forged = body[:-1] + b',"hash":"' + hashlib.sha256(body).hexdigest().encode() + b'"}'
+    assert audit_chain.unseal(forged) is None
 
 
 def test_a_whole_file_removed_is_missed(tmp_path: Path) -> None:
