@@ -141,7 +141,8 @@ def _attached(api: Any, container: str) -> Iterator[socket.socket]:
     try:
         yield sock
     finally:
-        raw.close()
+        getattr(raw, "_response", raw).close()  # the SDK keeps the HTTP response there, and that holds the socket too
+        sock.close()
 
 
 def _feed(sock: socket.socket, data: bytes) -> None:
@@ -152,19 +153,19 @@ def _feed(sock: socket.socket, data: bytes) -> None:
 
 
 def _drain(sock: socket.socket, output: BinaryIO, log: LogTail) -> None:
-    stream = sock.makefile("rb", buffering=1 << 18)
     written = 0
-    while len(header := stream.read(_HEADER.size)) == _HEADER.size:
-        kind, length = _HEADER.unpack(header)
-        while length:
-            data = stream.read(min(length, 1 << 20))
-            if not data:
-                return
-            length -= len(data)
-            if kind != _STDOUT:
-                log.feed(data)
-                continue
-            written += len(data)
-            if written > MAX_OUTPUT_BYTES:
-                raise BuildFailed(f"a build wrote more than {MAX_OUTPUT_BYTES} bytes", remedy="use another source")
-            output.write(data)
+    with sock.makefile("rb", buffering=1 << 18) as stream:
+        while len(header := stream.read(_HEADER.size)) == _HEADER.size:
+            kind, length = _HEADER.unpack(header)
+            while length:
+                data = stream.read(min(length, 1 << 20))
+                if not data:
+                    return
+                length -= len(data)
+                if kind != _STDOUT:
+                    log.feed(data)
+                    continue
+                written += len(data)
+                if written > MAX_OUTPUT_BYTES:
+                    raise BuildFailed(f"a build wrote more than {MAX_OUTPUT_BYTES} bytes", remedy="use another source")
+                output.write(data)

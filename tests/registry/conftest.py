@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def starters(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Starters(settings, engine, {e.name: e for e in entries}, results, OciLayout(settings.oci_dir))
 
 
-class only_known_images:  # noqa: N801 - used as a function
+class only_known_images:
     """Removes the images of ours that were not in the engine before."""
 
     def __init__(self, client: docker.DockerClient, *, keep: bool = False) -> None:
@@ -68,11 +68,15 @@ class only_known_images:  # noqa: N801 - used as a function
 @pytest.fixture
 def seeded(starters: Starters, tmp_path: Path) -> Iterator[Settings]:
     """An HM_HOME of the test's own that has the base images and nothing else."""
-    home = tmp_path / "harbour"
-    shutil.copytree(starters.settings.oci_dir, home / "oci", copy_function=os.link)
-    for name in ("index.json", "oci-layout"):  # linked files must not be written through
-        (home / "oci" / name).unlink()
-        shutil.copy(starters.settings.oci_dir / name, home / "oci" / name)
-    shutil.copy(starters.settings.home / "bases.json", home / "bases.json")
+    settings = Settings.load(home=tmp_path / "harbour")
+    layout = OciLayout(settings.oci_dir)
+    bases = (starters.settings.home / "bases.json").read_bytes()
+    for base in json.loads(bases)["bases"].values():
+        manifest = starters.layout.read_manifest(base["manifest"])
+        for blob in manifest.blobs:
+            with starters.layout.open_blob(blob.digest) as source:
+                layout.put_blob(source, blob.media_type)
+        layout.put_manifest(starters.layout.read_manifest_bytes(manifest.digest), tag=f"base-{base['name']}:0")
+    (settings.home / "bases.json").write_bytes(bases)
     with only_known_images(starters.engine.client):
-        yield Settings.load(home=home)
+        yield settings

@@ -74,7 +74,10 @@ def test_npm_packages_without_a_strong_hash_are_refused(package: dict[str, objec
 
 
 def test_bundled_packages_are_covered_by_their_parents_hash() -> None:
-    packages = {"node_modules/a": {"version": "1", "integrity": INTEGRITY}, "node_modules/a/node_modules/b": {"inBundle": True}}
+    packages = {
+        "node_modules/a": {"version": "1", "integrity": INTEGRITY},
+        "node_modules/a/node_modules/b": {"inBundle": True},
+    }
 
     assert [p.name for p in parse_package_lock(json.dumps({"packages": packages}).encode())] == ["a"]
 
@@ -91,7 +94,7 @@ def test_npm_scopes_become_purl_name_spaces() -> None:
 def test_a_lock_of_another_version_is_refused(time_entry: Entry) -> None:
     lock = f"mcp-server-time==2020.1.1 \\\n    --hash=sha256:{HASH}\n"
 
-    with pytest.raises(LockMissing, match="not what server.yaml pins"):
+    with pytest.raises(LockMissing, match="not what"):
         check(time_entry, {PYTHON_LOCK: lock.encode()})
 
 

@@ -29,7 +29,11 @@ def test_a_private_key_in_a_bundle_file_is_not_taken_along(tmp_path: Path) -> No
 
 
 def test_only_named_variables_are_passed_on() -> None:
-    environ = {"HTTPS_PROXY": "http://proxy:3128", "PIP_INDEX_URL": "https://mirror/simple", "AWS_SECRET_ACCESS_KEY": "x"}
+    environ = {
+        "HTTPS_PROXY": "http://proxy:3128",
+        "PIP_INDEX_URL": "https://mirror/simple",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }
 
     network = detect(environ, system_bundles=())
 

@@ -41,7 +41,10 @@ def read(data: bytes) -> dict[str, tarfile.TarInfo]:
 
 
 def test_order_times_owners_and_format_of_the_source_leave_no_trace() -> None:
-    one = [member("a/b", b"1", mtime=5, uid=1000, uname="me", mode=0o664), member("a", type=tarfile.DIRTYPE, mode=0o700)]
+    one = [
+        member("a/b", b"1", mtime=5, uid=1000, uname="me", mode=0o664),
+        member("a", type=tarfile.DIRTYPE, mode=0o700),
+    ]
     two = [member("./a", type=tarfile.DIRTYPE, mode=0o775), member("./a/b", b"1", mtime=9, gid=7, mode=0o600)]
 
     assert layer(one) == layer(two)
@@ -56,7 +59,11 @@ def test_the_executable_bit_survives_and_set_id_bits_do_not() -> None:
 
 
 def test_a_distributions_files_keep_owner_and_mode_less_the_set_id_bits() -> None:
-    source = [member("etc/shadow", b"", mode=0o640, gid=42), member("bin/su", b"", mode=0o4755), member("tmp", type=tarfile.DIRTYPE, mode=0o1777)]
+    source = [
+        member("etc/shadow", b"", mode=0o640, gid=42),
+        member("bin/su", b"", mode=0o4755),
+        member("tmp", type=tarfile.DIRTYPE, mode=0o1777),
+    ]
 
     found = read(layer(source, Rules(owners=True)))
 
@@ -106,7 +113,12 @@ def test_what_is_not_a_whole_tar_is_refused(data: bytes) -> None:
 
 
 def test_only_what_is_asked_for_is_taken_and_files_of_our_own_take_precedence() -> None:
-    source = [member("opt/server/x", b"1"), member("opt/other", b"2"), member("etc/hosts", b"theirs"), member("opt", type=tarfile.DIRTYPE)]
+    source = [
+        member("opt/server/x", b"1"),
+        member("opt/other", b"2"),
+        member("etc/hosts", b"theirs"),
+        member("opt", type=tarfile.DIRTYPE),
+    ]
 
     data = layer(source, Rules(keep=under(["opt/server"]), add={"etc/hosts": b"ours"}))
 

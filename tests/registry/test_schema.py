@@ -138,7 +138,9 @@ def test_a_dangling_template_is_refused(template: str) -> None:
     assert error.details["key"] == "run.command.1"
 
 
-@pytest.mark.parametrize("hidden", ["\u200b", "\u202e", "\U000e0041", "\u0000", "\u001b", "\ufeff", "\u2028", "\t", "\r"])
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u202e", "\U000e0041", "\u0000", "\u001b", "\ufeff", "\u2028", "\t", "\r"]
+)
 def test_invisible_characters_are_refused_wherever_they_are(hidden: str) -> None:
     error = refused(GOOD.replace("Says ahoy.", f"Says{hidden} ahoy."))
 
