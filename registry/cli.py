@@ -204,12 +204,13 @@ def publish(
     from registry.build.errors import EntryNotFound
     from registry.build.records import BuildRecords
     from registry.oci.layout import OciLayout
-    from registry.oci.remote import push
 
     settings = Settings.load()
     record = BuildRecords(settings.home).all().get(name)
     if record is None:
         raise EntryNotFound(f"{name} is not built", remedy=f"run: hm registry build {name}", name=name)
+    from registry.oci.remote import push
+
     push(OciLayout(settings.oci_dir), record.manifest, ref)
     print(json.dumps({"ref": ref, "manifest": record.manifest}) if as_json else f"{ref}@{record.manifest}")
 
