@@ -80,7 +80,10 @@ def _gateway(settings: Settings, tool: Tool) -> Iterator[Gateway]:
     host = LOOPBACK.get(settings.gateway_host, settings.gateway_host)
     token = TokenStore(settings.tokens_file).default()
     gateway = running_gateway(host, settings.gateway_port, token, timeout, _notice)
-    gateway = own_gateway(tool.server, timeout, _notice) if gateway is None else gateway
+    if gateway is None:
+        if sys.stderr.isatty():
+            sys.stderr.write("no gateway is running (hm up --detach starts one); one starts for this call\n")
+        gateway = own_gateway(tool.server, timeout, _notice)
     try:
         yield gateway
     finally:

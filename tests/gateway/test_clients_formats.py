@@ -50,6 +50,34 @@ def test_a_yaml_list_of_servers_gains_and_loses_one_by_name():
     assert yaml.remove(again, ("mcpServers", "hm"), list_key="name") == CONTINUE
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\na: 1\nextensions:\n  x: {}\n# end\n",
+        "a: 1\r\nextensions:\r\n  x:\r\n    b: 1 # c\r\n",
+        "\ufeffa: 1\nextensions: {x: {y: 1}}\n",
+        "a: &x {b: 1}\nc: *x\nd:\n  <<: *x\nextensions:\n  x: |\n    several\n    lines\n",
+        "a: 'q'\nb: \"é\"\nc: 0x10\nd: 1e3\ne: 007\nf: yes\nextensions:\n    x:\n        y: z\n",
+    ],
+    ids=["marker", "CRLF", "byte order mark", "anchors and blocks", "odd scalars"],
+)
+def test_yaml_of_any_style_is_the_same_again_after_connect_and_disconnect(text):
+    after = yaml.put(text, ("extensions", "hm"), {"type": "stdio", "args": ["a"]})
+    assert yaml.loads(after)["extensions"]["hm"] == {"type": "stdio", "args": ["a"]}
+    assert yaml.remove(after, ("extensions", "hm")) == text
+
+
+def test_a_yaml_comment_stays_with_what_it_is_about():
+    text = "extensions:\n  x:\n    b: 1\n  hm:\n    u: 1\n  # about y\n  y:\n    b: 2\n# about z\nz: 1\n"
+    assert yaml.remove(text, ("extensions", "hm")) == text.replace("  hm:\n    u: 1\n", "")
+    assert yaml.put(text, ("extensions", "hm"), {"v": 1}) == text.replace("u: 1", "v: 1")
+    only = "extensions:  # of mine\n  hm:\n    u: 1\n# end\n"
+    assert yaml.remove(only, ("extensions", "hm")) == "extensions: {}  # of mine\n# end\n"
+    alone = "extensions:\n  y:\n    b: 2\n\n# about z\nz: 1"
+    after = yaml.put(alone, ("extensions", "hm"), {"v": 1})
+    assert after == "extensions:\n  y:\n    b: 2\n  hm:\n    v: 1\n\n# about z\nz: 1"
+
+
 @pytest.mark.parametrize("text", ["a: [1", "a: b: c", "- 1\n- 2\n", "a: !!python/object:os.system {}\n"])
 def test_yaml_that_is_no_mapping_of_plain_values_is_refused(text):
     with pytest.raises(Malformed):
