@@ -117,6 +117,8 @@ class Forwarder:
         if upstream is None:  # not the continuation of a parked call
             self._authorize(client.principal, call.method, route)
             upstream = await self._connection(client, self.index.servers[route.server])
+            if call.turn.done():  # cancelled while the sandbox started
+                return await call.turn
             self._send(client, call, upstream, body)
         reply = await call.turn
         if reply is ASKED and isinstance(client, ModernClient):

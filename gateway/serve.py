@@ -14,10 +14,10 @@ import uvicorn
 
 from gateway.edges.guard import Guard
 from gateway.edges.http import HttpEdge
-from gateway.edges.stdio import serve_stdio
+from gateway.edges.stdio import StdioEdge
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
-from harbourmaster.core.errors import UnavailableError
+from harbourmaster.core.errors import UnavailableError, UsageError
 from harbourmaster.core.settings import Settings
 
 BACKLOG = 1024
@@ -118,37 +118,74 @@ def told_to_stop() -> asyncio.Task[Any]:
     return loop.create_task(told.wait())
 
 
-async def stdio_pipes() -> tuple[asyncio.StreamReader, Callable[[bytes], None]]:
-    """Our stdin as lines, and a write to our stdout that never blocks the loop.
+class Lines(asyncio.Protocol):
+    """Cuts what comes in into lines; one that is too long is reported once and skipped."""
+
+    def __init__(self, on_line: Callable[[bytes], None], on_too_long: Callable[[], None]) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_line = on_line
+        self._on_too_long = on_too_long
+        self._partial = bytearray()
+        self._skipping = False
+
+    def data_received(self, data: bytes) -> None:
+        *whole, rest = data.split(b"\n")
+        for line in whole:
+            self._line(line)
+        if not self._skipping:
+            self._partial += rest
+        if len(self._partial) > LIMITS.body_bytes:
+            self._partial.clear()
+            self._skipping = True
+            self._on_too_long()
+
+    def _line(self, line: bytes) -> None:
+        if self._partial:
+            line = bytes(self._partial) + line
+            self._partial.clear()
+        if not self._skipping:
+            self._on_line(line)
+        self._skipping = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class _Out(asyncio.BaseProtocol):
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+async def run_stdio(gateway: Gateway) -> None:
+    """Serve the one client on our stdin and stdout until it leaves, stops reading, or a signal comes.
 
     ``print`` goes to stderr from here on: a stray line on stdout would break the client's stream.
     """
     loop = asyncio.get_running_loop()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
-    reader = asyncio.StreamReader(limit=LIMITS.body_bytes + 2)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stdin)
-    transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, stdout)
-    return reader, transport.write
-
-
-async def run_stdio(gateway: Gateway) -> None:
-    """Serve the one client on our stdin and stdout until it leaves, or a signal."""
-    reader, write = await stdio_pipes()
     told = told_to_stop()
-    serving = asyncio.get_running_loop().create_task(serve_stdio(gateway, _lines(reader), write))
-    await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
+    stuck: asyncio.Future[None] = loop.create_future()
+    try:
+        writer, out = await loop.connect_write_pipe(_Out, stdout)
+
+        def write(message: bytes) -> None:
+            if writer.get_write_buffer_size() > LIMITS.backlog_bytes and not stuck.done():
+                stuck.set_result(None)
+            writer.write(message)
+
+        edge = StdioEdge(gateway, write)
+        reader, lines = await loop.connect_read_pipe(lambda: Lines(edge.line, edge.too_long), stdin)
+    except ValueError as e:
+        raise UsageError("stdin and stdout must be pipes", remedy="let an MCP client start this") from e
+    await asyncio.wait({lines.ended, told, stuck}, return_when=asyncio.FIRST_COMPLETED)
+    await edge.finish(patient=lines.ended.done())
     told.cancel()
-    serving.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
-
-
-def _lines(reader: asyncio.StreamReader) -> Any:
-    async def read_line() -> bytes:
-        try:
-            return await reader.readline()
-        except ValueError:  # longer than a message may be: the edge refuses what it gets, the rest is skipped
-            return b" " * (LIMITS.body_bytes + 1)
-
-    return read_line
+    reader.close()
+    writer.close()
+    await asyncio.wait({out.closed}, timeout=SHUTDOWN_S)  # until what was said is out

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
-
-from mcp_types.jsonrpc import INVALID_REQUEST
 
 from gateway import eras
 from gateway.calls import Outlet
@@ -48,8 +46,6 @@ class StdioEdge:
             return
         body: Any = None
         try:
-            if len(raw) > LIMITS.body_bytes:
-                raise BadRequest(f"Invalid Request: a message may hold {LIMITS.body_bytes} bytes", rpc=INVALID_REQUEST)
             body = decode(raw)
             if isinstance(body, list):
                 self._batch(body)
@@ -58,9 +54,13 @@ class StdioEdge:
         except BadRequest as e:
             self._say(failure(id_of(body), e)[0])
 
-    async def finish(self) -> None:
-        """stdin has ended: let calls in flight end, then let go of everything."""
-        if self._tasks:
+    def too_long(self) -> None:
+        """A line was longer than a message may be."""
+        self._say(failure(None, BadRequest(f"Invalid Request: a message may hold {LIMITS.body_bytes} bytes"))[0])
+
+    async def finish(self, *, patient: bool) -> None:
+        """Let go of everything; ``patient``: after the calls in flight have had a moment to end."""
+        if self._tasks and patient:
             await asyncio.wait(self._tasks, timeout=LAST_WORDS_S)
         self._gateway.close(self._session)
         self._gateway.close(self._modern)
@@ -72,8 +72,7 @@ class StdioEdge:
         if kind == REQUEST:
             self._spawn(self._answer(body))
         elif kind == NOTIFICATION:
-            self._session.notified(body)
-            self._cancel_modern(body)
+            self._spawn(self._note(body))  # tasks begin in order, so a cancellation finds the call it is about
         else:
             self._session.answered(body)
 
@@ -132,6 +131,10 @@ class StdioEdge:
         self._modern.adopt(envelope)
         return await self._router.modern(self._modern, body, self._outlet)
 
+    async def _note(self, body: dict[str, Any]) -> None:
+        self._session.notified(body)
+        self._cancel_modern(body)
+
     def _cancel_modern(self, body: dict[str, Any]) -> None:
         request_id = body.get("params", {}).get("requestId")
         if body["method"] != "notifications/cancelled" or not isinstance(request_id, (str, int)):
@@ -154,13 +157,3 @@ class _Stdout(Outlet):
     def push(self, message: bytes) -> bool:
         self._write(message + b"\n")
         return True
-
-
-async def serve_stdio(gateway: Gateway, read_line: Callable[[], Awaitable[bytes]], write: Write) -> None:
-    """Serve one client until ``read_line`` yields nothing more."""
-    edge = StdioEdge(gateway, write)
-    try:
-        while line := await read_line():
-            edge.line(line)
-    finally:
-        await edge.finish()
