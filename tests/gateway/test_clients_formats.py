@@ -15,6 +15,20 @@ def test_toml_keeps_comments_and_puts_the_server_beside_the_others():
     assert toml.remove(after, ("mcp_servers", "hm")) == CODEX
 
 
+def test_a_toml_comment_stays_with_what_it_is_about():
+    text = 'a = 1\n\n[mcp_servers.hm]\nurl = "x" # ours\n\n[mcp_servers.hm.env]\nA = "b"\n\n# about tui\n[tui]\n'
+    assert toml.remove(text, ("mcp_servers", "hm")) == "a = 1\n\n# about tui\n[tui]\n"
+    changed = toml.put(text, ("mcp_servers", "hm"), {"url": "y"})
+    assert changed == 'a = 1\n\n[mcp_servers.hm]\nurl = "y"\n\n# about tui\n[tui]\n'
+
+
+def test_a_line_in_a_toml_string_is_not_taken_for_a_table():
+    text = 'a = """\n[mcp_servers.hm]\n"""\nb = [\n  [1],\n]\n'
+    after = toml.put(text, ("mcp_servers", "hm"), {"url": "y"})
+    assert after.startswith(text)
+    assert toml.loads(toml.remove(after, ("mcp_servers", "hm"))) == toml.loads(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
