@@ -55,6 +55,11 @@ class Transport(Registry):  # type: ignore[misc]
         self._origin = f"{self.prefix}://{reference.api_host}"
 
     def close(self) -> None:
+        """urllib3 leaves a pool's sockets to the garbage collector, and an error's traceback may hold the pool for long."""
+        for adapter in self.session.adapters.values():
+            pools = adapter.poolmanager.pools
+            for key in pools.keys():  # noqa: SIM118 - not a dict: iterating over it is not allowed
+                pools[key].close()
         self.session.close()
 
     def container(self, version: str = "") -> Container:
