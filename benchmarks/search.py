@@ -31,10 +31,45 @@ from harbourmaster.core.settings import Settings
 TOOLS = 10
 VOCABULARY = 20_000
 SYLLABLES = [a + b for a in "bcdfghklmnprstvz" for b in "aeiou"]
-COMMON = (
-    "create list get update delete search query read write send fetch run file user project issue message database table record "
-    "document image email payment invoice customer cluster container log metric alert web page browser code repository branch"
-).split()
+COMMON = [
+    "create",
+    "list",
+    "get",
+    "update",
+    "delete",
+    "search",
+    "query",
+    "read",
+    "write",
+    "send",
+    "fetch",
+    "run",
+    "file",
+    "user",
+    "project",
+    "issue",
+    "message",
+    "database",
+    "table",
+    "record",
+    "document",
+    "image",
+    "email",
+    "payment",
+    "invoice",
+    "customer",
+    "cluster",
+    "container",
+    "log",
+    "metric",
+    "alert",
+    "web",
+    "page",
+    "browser",
+    "code",
+    "repository",
+    "branch",
+]
 
 
 class Words:
@@ -66,7 +101,10 @@ def servers(count: int, seed: int = 1) -> Iterator[EntryRecord]:
             ToolRecord(
                 "_".join([words.some(1)[0], product, words.some(1)[0], str(t)]),
                 " ".join(words.some(15)),
-                tuple({"name": w, "type": "string", "description": " ".join(words.some(4)), "required": True} for w in words.some(3)),
+                tuple(
+                    {"name": w, "type": "string", "description": " ".join(words.some(4)), "required": True}
+                    for w in words.some(3)
+                ),
                 {"readOnlyHint": words.random.random() < 0.5},
             )
             for t in range(TOOLS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,9 +12,14 @@ import typer
 from catalog import service
 from catalog.cli_output import console, print_details, print_json, print_page, print_report, table
 from catalog.cli_output import page_dict as page_as_dict
+from catalog.errors import SourceExists
+from catalog.export import export_tiles
 from catalog.search.searcher import DEFAULT_LIMIT, Searcher, SearchRequest
 from catalog.show import entry_details, find_entry
+from catalog.sources.docker_catalog import catalog_yaml
+from catalog.sources.oci_artifact import push_artifact
 from catalog.store import Store
+from harbourmaster.core.files import write_atomic
 from harbourmaster.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,10 +44,11 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=200)]
 
 
 @contextmanager
-def opened() -> Iterator[Store]:
-    store = Store.open(Settings.load())
+def opened() -> Iterator[tuple[Store, Settings]]:
+    settings = Settings.load()
+    store = Store.open(settings)
     try:
-        yield store
+        yield store, settings
     finally:
         store.close()
 
@@ -96,7 +104,7 @@ def _filters(**given: list[str] | None) -> dict[str, tuple[str, ...]]:
 
 
 def _search(request: SearchRequest, facets: bool, as_json: bool) -> None:
-    with opened() as store:
+    with opened() as (store, _):
         page = Searcher(store).search(request)
     if as_json:
         print_json(page_as_dict(page))
@@ -111,12 +119,51 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Everything that is known of one server."""
-    with opened() as store, store.reading() as session:
+    with opened() as (store, _), store.reading() as session:
         details = entry_details(session, find_entry(session, name, source=source))
     if as_json:
         print_json(details)
     else:
         print_details(details)
+
+
+@app.command("import")
+def import_(
+    location: Annotated[str, typer.Argument(help="a folder, file, address or OCI reference")],
+    kind: Annotated[str, typer.Option("--kind", help=f"one of: {', '.join(service.KINDS)}")] = "docker-catalog",
+    name: Annotated[str, typer.Option("--name", help="what to call the source")] = "imported",
+    as_json: Json = False,
+) -> None:
+    """Read a catalog once more or for the first time; the same as a source of that name."""
+    with opened() as (store, settings):
+        known = {s.name: s for s, _ in service.list_sources(store)}
+        if name not in known:
+            service.add_source(store, name, kind, location)
+        elif known[name].location != service.absolute(kind, location):
+            raise SourceExists(f"the source {name} is {known[name].location}", remedy="choose another --name")
+        _sync(store, settings, [name], as_json)
+
+
+@app.command()
+def export(
+    place: Annotated[
+        str, typer.Argument(help="a file to write, or an OCI reference with --push; - for standard output")
+    ] = "-",
+    name: Annotated[str, typer.Option("--name", help="the catalog's identifier")] = "harbourmaster",
+    title: Annotated[str, typer.Option("--title")] = "Harbourmaster",
+    held: Annotated[bool, typer.Option("--held", help="also what cannot run safely as written")] = False,
+    push: Annotated[bool, typer.Option("--push", help="push it as an OCI catalog artifact")] = False,
+) -> None:
+    """Write the catalog in Docker's form; what that form cannot say is named on standard error."""
+    with opened() as (store, _), store.reading() as session:
+        exported = export_tiles(session, held=held)
+    if push:
+        console().print(push_artifact(place, title, exported.tiles))
+    else:
+        data = catalog_yaml(name, title, exported.tiles.items())
+        write_atomic(Path(place), data) if place != "-" else sys.stdout.buffer.write(data)
+    for left, why in exported.left_out.items():
+        sys.stderr.write(f"left out: {left}: {why}\n")
 
 
 @source_app.command("add")
@@ -128,15 +175,15 @@ def source_add(
     as_json: Json = False,
 ) -> None:
     """Remember a source and read it."""
-    with opened() as store:
+    with opened() as (store, settings):
         service.add_source(store, name, kind, location)
         if sync:
-            _sync(store, [name], as_json)
+            _sync(store, settings, [name], as_json)
 
 
 @source_app.command("ls")
 def source_ls(as_json: Json = False) -> None:
-    with opened() as store:
+    with opened() as (store, _):
         rows = [
             {
                 "name": s.name,
@@ -158,7 +205,7 @@ def source_ls(as_json: Json = False) -> None:
 @source_app.command("rm")
 def source_rm(name: str) -> None:
     """Forget a source and everything that came from it alone."""
-    with opened() as store:
+    with opened() as (store, _):
         service.remove_source(store, name)
     console().print(f"removed {name}")
 
@@ -166,12 +213,12 @@ def source_rm(name: str) -> None:
 @source_app.command("sync")
 def source_sync(names: Annotated[list[str] | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """Read sources again: all of them, or those named."""
-    with opened() as store:
-        _sync(store, names or [s.name for s, _ in service.list_sources(store)], as_json)
+    with opened() as (store, settings):
+        _sync(store, settings, names or [s.name for s, _ in service.list_sources(store)], as_json)
 
 
-def _sync(store: Store, names: list[str], as_json: bool) -> None:
-    reports = [service.sync_source(store, name) for name in names]
+def _sync(store: Store, settings: Settings, names: list[str], as_json: bool) -> None:
+    reports = [service.sync_source(store, settings, name) for name in names]
     if as_json:
         print_json([r.as_dict() for r in reports])
     else:

@@ -68,10 +68,22 @@ class ImportReport:
         }
 
 
-def import_offers(store: Store, source_id: int, offers: Iterable[Offer], *, complete: bool, now: str) -> ImportReport:
-    """Import everything ``offers`` yields.  ``complete``: what the source no longer lists is marked deleted."""
-    with store.reading() as session:
-        report = ImportReport(session.get_one(Source, source_id).name)
+def import_offers(
+    store: Store,
+    source_id: int,
+    offers: Iterable[Offer],
+    *,
+    complete: bool,
+    now: str,
+    report: ImportReport | None = None,
+) -> ImportReport:
+    """Import everything ``offers`` yields.  ``complete``: what the source no longer lists is marked deleted.
+
+    ``report``: a report to go on with, for sources that are read page by page.
+    """
+    if report is None:
+        with store.reading() as session:
+            report = ImportReport(session.get_one(Source, source_id).name)
     sync = uuid.uuid4().hex
     stream = iter(offers)
     while batch := list(itertools.islice(stream, BATCH)):
@@ -288,6 +300,8 @@ def _keep_report(session: Session, source_id: int, report: ImportReport, complet
     source.last_report = report.as_dict() | {"unread": len(report.unread), "not_runnable": len(report.not_runnable)}
     if complete:
         session.exec(delete(Unread).where(col(Unread.source_id) == source_id))
+    names = [u.name for u in report.unread]
+    session.exec(delete(Unread).where(col(Unread.source_id) == source_id, col(Unread.name).in_(names)))
     rows = [
         {"source_id": source_id, "name": u.name, "code": u.code, "message": u.message, "remedy": u.remedy}
         for u in report.unread[:MAX_UNREAD_KEPT]

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlmodel import Session, col, func, select
 
-from catalog.errors import SourceExists, SourceUnknown, SourceUnreadable
-from catalog.importer import ImportReport, Offer, import_offers
+from catalog.errors import SourceExists, SourceUnknown
+from catalog.importer import ImportReport
 from catalog.models import CatalogEntry, Registry, RegistrySource, Source
-from catalog.sources.folder import read_folder
+from catalog.sources.registry_client import Backoff
 from catalog.store import Store, touch
+from catalog.sync import FILES, KINDS, sync
 from harbourmaster.core.errors import HarbourError, UsageError
+from harbourmaster.core.settings import Settings
 
 DEFAULT_REGISTRY = "default"
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
-Reader = Callable[[Path], "list[Offer]"]
-FILE_READERS: dict[str, Callable[[Path], object]] = {"mcp-registry": read_folder}
-KINDS = ("mcp-registry",)
+POLL_EVERY_S = 3600  # what the official registry asks of those who copy it (docs/reference/api, "poll at most hourly")
+FIRST_RETRY_S, MAX_RETRY_S = 60, 6 * 3600
 
 
 def utc_now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _iso(datetime.datetime.now(datetime.UTC))
+
+
+def _iso(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def add_source(store: Store, name: str, kind: str, location: str, registry: str = DEFAULT_REGISTRY) -> Source:
@@ -37,7 +41,7 @@ def add_source(store: Store, name: str, kind: str, location: str, registry: str 
     with store.writing() as session:
         if session.exec(select(Source).where(Source.name == name)).first():
             raise SourceExists(f"there is a source {name} already", remedy=f"run: hm catalog source rm {name}")
-        source = Source(name=name, kind=kind, location=_absolute(kind, location))
+        source = Source(name=name, kind=kind, location=absolute(kind, location))
         session.add(source)
         session.flush()
         _show(session, registry, source)
@@ -45,8 +49,8 @@ def add_source(store: Store, name: str, kind: str, location: str, registry: str 
     return source
 
 
-def _absolute(kind: str, location: str) -> str:
-    return location if "://" in location or kind == "oci" else str(Path(location).expanduser().absolute())
+def absolute(kind: str, location: str) -> str:
+    return str(Path(location).expanduser().absolute()) if kind in FILES else location
 
 
 def _show(session: Session, registry: str, source: Source) -> None:
@@ -87,12 +91,12 @@ def remove_source(store: Store, name: str) -> None:
         touch(session)
 
 
-def sync_source(store: Store, name: str) -> ImportReport:
-    """Read the source now; on failure the catalog keeps what it had, and the source remembers why."""
+def sync_source(store: Store, settings: Settings, name: str, backoff: Backoff | None = None) -> ImportReport:
+    """Read the source now; on failure the catalog keeps what it had, and the source remembers why and when to try again."""
     with store.reading() as session:
         source = get_source(session, name)
     try:
-        report = _sync(store, source)
+        report = sync(store, settings, source, utc_now(), backoff)
     except HarbourError as e:
         _remember(store, name, error=f"{e.code}: {e.message}")
         raise
@@ -100,13 +104,11 @@ def sync_source(store: Store, name: str) -> ImportReport:
     return report
 
 
-def _sync(store: Store, source: Source) -> ImportReport:
-    assert source.id is not None
-    reader = FILE_READERS.get(source.kind)
-    if reader is None:
-        raise SourceUnreadable(f"no reader for {source.kind}", remedy="remove the source")
-    offers = reader(Path(source.location))
-    return import_offers(store, source.id, offers, complete=True, now=utc_now())  # type: ignore[arg-type]
+def due_sources(store: Store, now: str) -> list[str]:
+    """Sources whose next sync is due, by name: an hour after a good one, later and later after failures."""
+    with store.reading() as session:
+        found = session.exec(select(Source).where(Source.next_attempt_at <= now).order_by(Source.name))
+        return [s.name for s in found]
 
 
 def _remember(store: Store, name: str, *, error: str) -> None:
@@ -114,5 +116,7 @@ def _remember(store: Store, name: str, *, error: str) -> None:
         source = get_source(session, name)
         source.last_error = error
         source.attempts = source.attempts + 1 if error else 0
+        wait = min(FIRST_RETRY_S * 2 ** (source.attempts - 1), MAX_RETRY_S) if error else POLL_EVERY_S
+        source.next_attempt_at = _iso(datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=wait))
         if not error:
             source.synced_at = utc_now()

@@ -41,9 +41,14 @@ def strings(value: Any) -> list[str]:
 
 
 def all_findings(document: Any, lines: Mapping[str, int]) -> list[Finding]:
-    checks = (keys, hidden_text, pins, dangling_templates, binds, network, secrets, remote, imperatives)
-    found = [f for check in checks for f in check(document)]
+    found = [*keys(document), *submission_pins(document), *safety(document)]
     return [Finding(f.code, f.severity, f.path, f.message, f.remedy, _line(f.path, lines)) for f in found]
+
+
+def safety(document: Any) -> list[Finding]:
+    """The checks that every form of entry shares, once it is written in the keys of a ``server.yaml``."""
+    checks = (hidden_text, dangling_templates, binds, network, secrets, remote, imperatives)
+    return [f for check in checks for f in check(document)]
 
 
 def _line(path: str, lines: Mapping[str, int]) -> int | None:
@@ -66,19 +71,26 @@ def hidden_text(document: Any) -> Iterator[Finding]:
             yield _finding("text.hidden", "error", path, message, "remove them")
 
 
-def pins(document: Any) -> Iterator[Finding]:
-    """What runs must be one thing for ever: an image by digest, or a source by commit that a pipeline builds."""
+def submission_pins(document: Any) -> Iterator[Finding]:
+    """As ``image_pins``, but an image that a pipeline builds has no digest yet: its source has a commit."""
+    built = images.is_docker_built(str(at(document, "image", "")))
+    for finding in image_pins(document):
+        if not (built and finding.path == "image" and finding.code == "image.undigested"):
+            yield finding
+    if at(document, "type") == "server":
+        yield from _source_pin(document)
+
+
+def image_pins(document: Any) -> Iterator[Finding]:
+    """What runs must be one thing for ever: an image by digest."""
     for path, reference in image_references(document):
         image = images.image_of(reference)
         if image is None:
-            yield _finding(
-                "image.invalid", "error", path, f"{reference[:120]!r} is no image reference", "write name@sha256:..."
-            )
-        elif not image.digest and not (path == "image" and images.is_docker_built(reference)):
+            message = f"{reference[:120]!r} is no image reference"
+            yield _finding("image.invalid", "error", path, message, "write name@sha256:...")
+        elif not image.digest:
             message = f"{reference} has no digest: what runs can change behind its name"
             yield _finding("image.undigested", "error", path, message, "write name@sha256:...")
-    if at(document, "type") == "server":
-        yield from _source_pin(document)
 
 
 def _source_pin(document: Any) -> Iterator[Finding]:

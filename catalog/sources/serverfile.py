@@ -5,6 +5,7 @@ Format: ``pkg/servers/types.go`` of github.com/docker/mcp-registry at 818bf169.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any, cast, get_args
 
@@ -53,14 +54,22 @@ class Notes:
 def read_server(document: bytes, tools: bytes = b"", readme: bytes = b"") -> EntryRecord:
     """One record; raises ``EntryUnreadable`` when there is no entry to speak of."""
     parsed = parse_yaml(document)
-    value = parsed.value
+    entry_name(parsed.value)
+    findings = checks.all_findings(parsed.value, parsed.lines)
+    record = record_of(parsed.value, document, findings, tools, readme)
+    return dataclasses.replace(record, version=_version(parsed.value, document))
+
+
+def record_of(
+    value: Any, document: bytes, findings: list[Finding], tools: bytes = b"", readme: bytes = b""
+) -> EntryRecord:
+    """A parsed entry in the keys of a ``server.yaml``, cleaned and bounded; it has no version yet."""
     name = entry_name(value)
     notes = Notes()
-    findings = checks.all_findings(value, parsed.lines)
     recorded = tool_records(_tools_of(value, tools, notes), notes)
     return EntryRecord(
         name=name,
-        title=one_line(at(value, "about.title", name), MAX_TITLE_CHARS, None),
+        title=one_line(at(value, "about.title", name), MAX_TITLE_CHARS, None) or name,
         description=many_lines(
             at(value, "about.description", ""), MAX_DESCRIPTION_CHARS, notes.at("about.description")
         ),
@@ -68,7 +77,7 @@ def read_server(document: bytes, tools: bytes = b"", readme: bytes = b"") -> Ent
         category=category_of(str(at(value, "meta.category", ""))),
         tags=tags_of(at(value, "meta.tags", [])),
         tier="built" if images.is_docker_built(str(at(value, "image", ""))) else "community",
-        version=_version(value, document),
+        version="",
         document=document,
         media_type=MEDIA_TYPE,
         digest=sha256(b"\0".join([str(READER).encode(), document, tools, readme])),

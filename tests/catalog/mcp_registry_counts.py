@@ -8,7 +8,22 @@ from typing import Any
 
 import yaml
 
-TOP = "name image type longLived requirement dynamic meta about source remote run config oauth tools".split()
+TOP = [
+    "name",
+    "image",
+    "type",
+    "longLived",
+    "requirement",
+    "dynamic",
+    "meta",
+    "about",
+    "source",
+    "remote",
+    "run",
+    "config",
+    "oauth",
+    "tools",
+]
 INNER = {
     "dynamic": "tools",
     "meta": "category tags",
@@ -19,7 +34,7 @@ INNER = {
     "config": "description secrets env parameters anyOf",
 }
 ITEMS = {"secrets": "name env example description required", "env": "name example value"}
-SCHEMA = "type description properties required items anyOf default".split()
+SCHEMA = ["type", "description", "properties", "required", "items", "anyOf", "default"]
 
 
 def unknown_keys(path: Path) -> list[str]:

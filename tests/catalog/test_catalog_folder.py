@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mcp_registry_counts as independent
 import pytest
 from sqlmodel import select
 
@@ -11,8 +12,9 @@ from catalog import service
 from catalog.models import CatalogEntry, EntryVersion, Source
 from catalog.sources.folder import read_folder
 from catalog.store import Store
-import mcp_registry_counts as independent
+from harbourmaster.core.settings import Settings
 
+SETTINGS = Settings.load()
 ENTRY = """\
 name: {name}
 image: mcp/{name}
@@ -45,7 +47,7 @@ def registry(tmp_path: Path) -> Path:
 @pytest.fixture
 def synced(store: Store, registry: Path) -> Store:
     service.add_source(store, "folder", "mcp-registry", str(registry))
-    service.sync_source(store, "folder")
+    service.sync_source(store, SETTINGS, "folder")
     return store
 
 
@@ -58,7 +60,7 @@ def test_every_real_entry_is_imported_and_the_counts_match_an_independent_script
     store: Store, mcp_registry: Path
 ) -> None:
     service.add_source(store, "docker", "mcp-registry", str(mcp_registry))
-    report = service.sync_source(store, "docker")
+    report = service.sync_source(store, SETTINGS, "docker")
     files = sorted(mcp_registry.glob("servers/*/server.yaml"))
     assert report.added == len(files) == 328
     assert report.unread == []
@@ -71,14 +73,14 @@ def test_every_real_entry_is_imported_and_the_counts_match_an_independent_script
 
 def test_the_same_folder_again_changes_nothing(synced: Store) -> None:
     revision = synced.revision()
-    report = service.sync_source(synced, "folder")
+    report = service.sync_source(synced, SETTINGS, "folder")
     assert (report.added, report.changed, report.unchanged) == (0, 0, 2)
     assert synced.revision() == revision
 
 
 def test_a_changed_entry_keeps_its_older_version(synced: Store, registry: Path) -> None:
     write(registry, "alpha", commit="b" * 40)
-    assert service.sync_source(synced, "folder").changed == 1
+    assert service.sync_source(synced, SETTINGS, "folder").changed == 1
     with synced.reading() as session:
         versions = {
             v.version: v.is_latest for v in session.exec(select(EntryVersion)) if v.document.startswith(b"name: alpha")
@@ -90,10 +92,10 @@ def test_an_entry_that_left_the_folder_is_withdrawn_and_one_that_returns_is_acti
     synced: Store, registry: Path
 ) -> None:
     (registry / "servers/alpha/server.yaml").rename(registry / "kept")
-    assert service.sync_source(synced, "folder").withdrawn == 1
+    assert service.sync_source(synced, SETTINGS, "folder").withdrawn == 1
     assert names(synced, "deleted") == ["alpha"]
     (registry / "kept").rename(registry / "servers/alpha/server.yaml")
-    service.sync_source(synced, "folder")
+    service.sync_source(synced, SETTINGS, "folder")
     assert names(synced) == ["alpha", "beta"]
 
 
@@ -103,7 +105,7 @@ def test_an_unreadable_entry_is_named_with_its_reason_and_the_others_go_on(store
     write(registry, "moved", ENTRY.format(name="elsewhere", commit="a" * 40))
     (registry / "servers/linked").symlink_to(registry / "servers/alpha")
     service.add_source(store, "folder", "mcp-registry", str(registry))
-    report = service.sync_source(store, "folder")
+    report = service.sync_source(store, SETTINGS, "folder")
     assert {u.name: u.code for u in report.unread} == dict.fromkeys(
         ["broken", "twice", "moved", "linked"], "entry.unreadable"
     )
@@ -114,7 +116,7 @@ def test_an_unreadable_entry_is_named_with_its_reason_and_the_others_go_on(store
 def test_a_folder_that_vanished_takes_nothing_with_it(synced: Store, registry: Path) -> None:
     registry.rename(registry.with_name("gone"))
     with pytest.raises(Exception, match="no folder"):
-        service.sync_source(synced, "folder")
+        service.sync_source(synced, SETTINGS, "folder")
     assert names(synced) == ["alpha", "beta"]
     with synced.reading() as session:
         assert "source.unreadable" in session.exec(select(Source)).one().last_error
@@ -128,7 +130,6 @@ def test_a_broken_import_is_resumed_by_running_it_again(
         write(root, f"server-{n:02}")
     monkeypatch.setattr("catalog.importer.BATCH", 10)
     service.add_source(store, "many", "mcp-registry", str(root))
-    (root / "servers/server-25/server.yaml").chmod(0)
     real = read_folder(root)
 
     def breaks(_root: Path):  # type: ignore[no-untyped-def]
@@ -137,12 +138,13 @@ def test_a_broken_import_is_resumed_by_running_it_again(
                 raise KeyboardInterrupt
             yield record
 
-    monkeypatch.setitem(service.FILE_READERS, "mcp-registry", breaks)
+    monkeypatch.setattr("catalog.sync.read_folder", breaks)
     with pytest.raises(KeyboardInterrupt):
-        service.sync_source(store, "many")
+        service.sync_source(store, SETTINGS, "many")
     assert len(names(store)) == 20
-    monkeypatch.setitem(service.FILE_READERS, "mcp-registry", read_folder)
-    report = service.sync_source(store, "many")
+    monkeypatch.undo()
+    monkeypatch.setattr("catalog.importer.BATCH", 10)
+    report = service.sync_source(store, SETTINGS, "many")
     assert (report.added, report.unchanged) == (10, 20)
 
 

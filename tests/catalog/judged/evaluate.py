@@ -1,6 +1,6 @@
 """nDCG@10 and recall@10 over the judged queries, for ours and for plain BM25 (benchmarks and tests use it).
 
-    python tests/catalog/judged/evaluate.py MCP_REGISTRY_FOLDER [--half tuning|unseen] [--each]
+python tests/catalog/judged/evaluate.py MCP_REGISTRY_FOLDER [--half tuning|unseen] [--each]
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ def _bm25(query: list[str], bag: Counter[str], held: Counter[str], size: int, me
 def main(folder: str, *options: str) -> None:
     half = options[options.index("--half") + 1] if "--half" in options else ""
     with tempfile.TemporaryDirectory() as home:
-        store = Store.open(Settings.load(home=Path(home)))
+        settings = Settings.load(home=Path(home))
+        store = Store.open(settings)
         service.add_source(store, "judged", "mcp-registry", folder)
-        service.sync_source(store, "judged")
+        service.sync_source(store, settings, "judged")
         searcher = Searcher(store)
 
         def ours(query: str) -> list[str]:
@@ -110,7 +111,10 @@ def main(folder: str, *options: str) -> None:
         for name in [half] if half else ["tuning", "unseen"]:
             judged = read_queries(name)
             for label, rank in (("plain BM25", plain), ("ours", ours)):
-                print(f"{name:7} {len(judged):3} queries  {label:10}  nDCG@10 %.3f  recall@10 %.3f" % measure(rank, judged))
+                print(
+                    f"{name:7} {len(judged):3} queries  {label:10}  nDCG@10 %.3f  recall@10 %.3f"
+                    % measure(rank, judged)
+                )
             if "--each" in options:
                 for query, grades in judged.items():
                     ranked = ours(query)
