@@ -209,9 +209,9 @@ def publish(
     record = BuildRecords(settings.home).all().get(name)
     if record is None:
         raise EntryNotFound(f"{name} is not built", remedy=f"run: hm registry build {name}", name=name)
-    from registry.oci.remote import push
+    from registry.oci.remote import Remote
 
-    push(OciLayout(settings.oci_dir), record.manifest, ref)
+    Remote().push(OciLayout(settings.oci_dir), record.manifest, ref)
     print(json.dumps({"ref": ref, "manifest": record.manifest}) if as_json else f"{ref}@{record.manifest}")
 
 

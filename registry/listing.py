@@ -16,6 +16,7 @@ from sandbox.spec import SandboxSpec
 
 MAX_PAGES = 100  # the protocol sets no limit; the largest servers of today answer in one
 MAX_ITEMS = 10_000
+MAX_ROUNDS = 3  # of a server whose lists never settle, the last answer counts
 # capability -> (key in the listing, method, key in the result)
 _LISTS = {
     "tools": (("tools", "tools/list", "tools"),),
@@ -53,7 +54,19 @@ async def _list(engine: Engine, profile: Profile, spec: SandboxSpec, timeout_s: 
 
 
 async def collect(session: Session) -> dict[str, Any]:
-    """All pages of all lists that the server's capabilities name; the others are empty lists."""
+    """All pages of all lists that the server's capabilities name; the others are empty lists.
+
+    Read again when the server said meanwhile that one changed: some add tools once they know the client.
+    """
+    for _ in range(MAX_ROUNDS):
+        session.lists_changed = False
+        listing = await _collect(session)
+        if not session.lists_changed:
+            break
+    return listing
+
+
+async def _collect(session: Session) -> dict[str, Any]:
     listing: dict[str, Any] = {key: session.initialized[key] for key in _KEPT if key in session.initialized}
     offered = listing.get("capabilities") or {}
     for capability, lists in _LISTS.items():

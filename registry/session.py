@@ -17,6 +17,8 @@ from sandbox.spec import SandboxSpec
 
 PROTOCOL_VERSION = "2025-11-25"  # the newest handshake revision: every stdio server of today speaks it or an older one
 CLIENT_INFO = {"name": "harbourmaster", "version": "1"}
+# Everything that clients may offer: servers show some tools only to clients that can serve them, and the listing is of all.
+CAPABILITIES = {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}}
 METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0, section 5.1
 
 
@@ -32,6 +34,7 @@ class Session:
     def __init__(self, server: str, timeout_s: float) -> None:
         self.server = server
         self.initialized: dict[str, Any] = {}  # the result of initialize
+        self.lists_changed = False  # the server said so since this was last cleared
         self._timeout = timeout_s
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -60,7 +63,7 @@ class Session:
         return result
 
     async def handshake(self) -> None:
-        params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": CLIENT_INFO}
+        params = {"protocolVersion": PROTOCOL_VERSION, "capabilities": CAPABILITIES, "clientInfo": CLIENT_INFO}
         try:
             self.initialized = await self.request("initialize", params)
         except RpcError as e:
@@ -75,6 +78,7 @@ class Session:
         if not isinstance(body, dict):
             return
         if "method" in body:
+            self.lists_changed |= str(body["method"]).endswith("/list_changed")
             self._answer(body)
         elif (waiting := self._waiting.get(body.get("id", 0))) is not None and not waiting.done():
             waiting.set_result(body)
@@ -93,14 +97,16 @@ class Session:
         self._box = box
 
     def _answer(self, body: dict[str, Any]) -> None:
-        """The server's own requests: we offered no capability, so ping is the only one that it may send."""
+        """The server's own requests: nobody is here to ask, and there are no roots."""
         if "id" not in body:
             return
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": body["id"]}
         if body["method"] == "ping":
             reply["result"] = {}
+        elif body["method"] == "roots/list":
+            reply["result"] = {"roots": []}
         else:
-            reply["error"] = {"code": METHOD_NOT_FOUND, "message": "not offered"}
+            reply["error"] = {"code": METHOD_NOT_FOUND, "message": "nobody is here to answer"}
         self._send(reply)
 
     def _send(self, message: dict[str, Any]) -> None:
