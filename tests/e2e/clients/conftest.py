@@ -165,7 +165,7 @@ def _sandboxes(label: str, prefix: str | None, home: Path | None = None) -> list
     engine = Engine.connect(Settings.load(home=home) if home else Settings.load())
     try:
         prefix = engine.home_label if prefix is None else prefix
-        found = engine.client.containers.list(all=True, filters={"label": LABEL_SANDBOX})
+        found = engine.client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL_SANDBOX})
         return sorted(c.name for c in found if c.labels.get(label, "").startswith(prefix))
     finally:
         engine.close()
