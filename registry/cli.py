@@ -15,6 +15,8 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from registry.schema import Entry, load_entries
 
+NO_IMAGE = "sha256:" + "0" * 64  # stands for an image where only the rest of a sandbox is checked
+
 app = typer.Typer(no_args_is_help=True)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Servers; all when none is named.")]
@@ -57,9 +59,11 @@ def _row(entry: Entry, built: bool) -> dict[str, Any]:
 @app.command("lint")
 def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
     """Check entries and their locks; every problem names file, line, key and remedy.  Exit status 1 when there is one."""
+    from registry.listing import sandbox_spec
     from registry.locks import read_locks
+    from sandbox.profile import Profile, container_config
 
-    settings = Settings.load()
+    settings, profile = Settings.load(), Profile.load()
     place = root or settings.servers_dir
     found: list[HarbourError] = []
     known = tuple(names or sorted(p.parent.name for p in place.glob("*/server.yaml")))
@@ -67,6 +71,7 @@ def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
         try:
             (entry,) = load_entries(place, (name,))
             read_locks(entry, place / name)
+            container_config(profile, sandbox_spec(entry, NO_IMAGE, NO_IMAGE))
         except HarbourError as e:
             found.append(e)
     if as_json:
@@ -80,7 +85,14 @@ def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
 
 
 @app.command("build")
-def build(names: Names = None, as_json: Json = False, root: Root = None) -> None:
+def build(
+    names: Names = None,
+    as_json: Json = False,
+    root: Root = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Make the base images anew, with today's packages.")
+    ] = False,
+) -> None:
     """Build, paper and sign servers; what is up to date is left alone.  Exit status 1 when one fails."""
     from registry.cli_progress import progress_view
     from registry.pipeline import build_all
@@ -91,7 +103,7 @@ def build(names: Names = None, as_json: Json = False, root: Root = None) -> None
     engine = Engine.connect(settings)
     try:
         with progress_view(quiet=as_json) as view:
-            results = build_all(settings, engine, entries, view, root=root)
+            results = build_all(settings, engine, entries, view, root=root, refresh=refresh)
     finally:
         engine.close()
     _print_results(list(results.values()), as_json)

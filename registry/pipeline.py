@@ -44,14 +44,18 @@ def build_all(
     *,
     environ: Mapping[str, str] | None = None,
     root: Path | None = None,
+    refresh: bool = False,
 ) -> dict[str, BuildResult]:
     """Build and paper ``entries``, ``settings.build_jobs`` at a time; results by name, in the order given.
 
     ``environ``: where CA bundles, proxies and index addresses are read from (the process's own by default).  ``root``:
-    the folder of entries, ``settings.servers_dir`` by default.  Raises nothing for a single server's failure.
+    the folder of entries, ``settings.servers_dir`` by default.  ``refresh``: make the base images anew first.
+    Raises nothing for a single server's failure.
     """
     network = detect(os.environ if environ is None else environ)
     context = BuildContext.create(settings, engine.client, network, progress)
+    if refresh:
+        context.bases.forget()
     run = _Run(context, engine, root or settings.servers_dir)
     entries = list(entries)
     results = {entry.name: run.existing(entry) for entry in entries}

@@ -83,6 +83,12 @@ class Bases:
         names = (_runtime_name(runtime, packages), f"{runtime}-builder")
         return bases.get(names[0], {}).get("manifest", ""), bases.get(names[1], {}).get("manifest", "")
 
+    def forget(self) -> None:
+        """Make all bases anew when they are next asked for: with today's packages, or the hub's newer images."""
+        with self._mutex, file_lock(self._path.with_suffix(".lock")):
+            self._path.unlink(missing_ok=True)
+            self._ready.clear()
+
     def _get(self, name: str, make: Callable[[], Base]) -> Base:
         with self._mutex:
             if name not in self._ready:

@@ -25,7 +25,7 @@ from registry.build.tarball import SOURCE_DATE_EPOCH, Rules, normalise, tar_of
 SUITE = "trixie"  # what python:3.13-slim and node:22-slim are made of: the same Python, the same C library
 CORE_PACKAGES = ("ca-certificates", "libstdc++6")  # TLS for egress later; Node's C++ library
 KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.gpg", "/etc/apt/trusted.gpg.d/debian-archive-keyring.gpg")
-MMDEBSTRAP_REMEDY = "run: apt-get install -y mmdebstrap debian-archive-keyring (as root), then try again"
+MMDEBSTRAP_REMEDY = "run: apt-get install -y mmdebstrap debian-archive-keyring uidmap (as root), then try again"
 
 # dpkg(1), path-exclude: licences stay, what only people at a shell read goes.
 _SLIM = (

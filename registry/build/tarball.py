@@ -58,7 +58,7 @@ def normalise(source: BinaryIO, sink: BinaryIO, rules: Rules | None = None) -> i
                         out.addfile(_plain(name, len(rules.add[name])), io.BytesIO(rules.add[name]))
                     else:
                         _write(tar, out, name, members, names, rules)
-    except tarfile.TarError as e:
+    except (tarfile.TarError, KeyError, RecursionError) as e:  # the latter two: links that lead nowhere
         raise LayerRefused(f"a build step's result is not a tar: {e}", remedy="build it again") from e
     return len(members)
 
@@ -140,9 +140,11 @@ def _write(
         out.addfile(info)
         return
     if member.isreg() or member.islnk():
-        source = tar._find_link_target(member) if member.islnk() else member  # type: ignore[attr-defined]
-        info.type, info.size = tarfile.REGTYPE, source.size
-        out.addfile(info, tar.extractfile(source))
+        data = tar.extractfile(member)  # follows a hard link to the bytes
+        assert data is not None
+        info.type, info.size = tarfile.REGTYPE, data.seek(0, io.SEEK_END)
+        data.seek(0)
+        out.addfile(info, data)
         return
     out.addfile(info)
 

@@ -127,6 +127,12 @@ def test_only_what_is_asked_for_is_taken_and_files_of_our_own_take_precedence() 
         assert found.extractfile("etc/hosts").read() == b"ours"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("links", [[("a", "a")], [("a", "b"), ("b", "a")]])
+def test_hard_links_in_a_circle_are_refused(links: list[tuple[str, str]]) -> None:
+    with pytest.raises(LayerRefused):
+        layer([member(name, type=tarfile.LNKTYPE, linkname=target) for name, target in links])
+
+
 def test_long_and_non_ascii_names_survive_without_pax_headers() -> None:
     name = "opt/" + "d" * 120 + "/" + "f" * 120 + "-ß"
 

@@ -55,6 +55,17 @@ def test_lint_reports_every_bad_entry_and_fails(root: Path, capsys: pytest.Captu
     assert all(p["remedy"] for p in problems)
 
 
+def test_lint_refuses_a_relaxation_beyond_what_the_profile_allows(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = root / "time" / "server.yaml"
+    more = "run:\n  sandbox:\n    memory_mb: {value: 999999, reason: wants it all}\n"
+    entry.write_text(entry.read_text().replace("run:\n", more))
+
+    assert hm("lint", "--root", str(root)) == 1
+    assert "memory_mb" in capsys.readouterr().err
+
+
 def test_show_tells_what_a_server_is_and_may(capsys: pytest.CaptureFixture[str]) -> None:
     assert hm("show", "context7", "--json") == 0
 
