@@ -26,6 +26,7 @@ WRITE_HIGH_WATER = 256 * 1024  # beyond this `drain` waits: a few messages ahead
 MAX_UNREAD_BYTES = 2 * MAX_LINE_BYTES  # written and not taken: the server has stopped reading
 MAX_RESPONSE_HEAD = 16 * 1024  # an engine's response head is some 150 bytes
 ATTACH_TIMEOUT_S = 30  # the engine answers in a millisecond; an engine under heavy load in a second
+MAX_REASON = 500  # characters of what the engine says when it refuses
 STDERR = 2
 HEADER = 8
 
@@ -134,7 +135,9 @@ class AttachStream(asyncio.Protocol):
             return b""
         words = bytes(self._head[:64]).split(b" ", 2)
         if end < 0 or len(words) < 2 or words[1] not in (b"101", b"200"):
-            self._end(self._head[:300].decode("latin-1").replace("\r\n", " | "))
+            status, _, rest = self._head.decode("utf-8", "replace").partition("\r\n")
+            body = rest.partition("\r\n\r\n")[2]
+            self._end(f"{status[:100]} {body[:MAX_REASON].strip()}")
             return b""
         self.attached.set_result(None)
         return bytes(self._head[end + 4 :])

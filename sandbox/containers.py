@@ -16,6 +16,7 @@ from sandbox.errors import EngineFailed, StartFailed
 log = logging.getLogger(__name__)
 
 EXIT_WAIT_S = 2.0  # between a container's last byte and the engine's record of its exit lie milliseconds
+MAX_REASON = 500  # characters of the engine's words; some quote the whole request
 REMOVE_TRIES = 4  # the engine answers 409 or 500 while it is still taking a container down
 REMOVE_PAUSE_S = 0.2
 
@@ -53,7 +54,7 @@ def start(engine: Engine, container: str) -> None:
 
 def _start_failed(name: str, error: APIError) -> StartFailed:
     return StartFailed(
-        f"the engine refused to start {name}: {error.explanation or error}",
+        f"the engine refused to start {name}: {str(error.explanation or error)[:MAX_REASON]}",
         remedy="hm doctor checks the engine; hm verify checks the image",
         status=error.status_code,
     )

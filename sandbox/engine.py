@@ -45,6 +45,7 @@ class EngineInfo:
     seccomp: bool
     limits: frozenset[str]  # of memory, swap, pids, cpu: what cgroups let it enforce
     runtimes: tuple[str, ...]
+    default_runtime: str
     containerd_store: bool  # image IDs are manifest digests, not config digests
     architecture: str
 
@@ -130,6 +131,20 @@ class Engine:
                 f"{info.name} {info.version} cannot enforce: {', '.join(lacking)}",
                 remedy="enable these cgroup controllers (rootless engines need cgroup v2 delegation) and seccomp",
                 lacking=lacking,
+            )
+
+    def require_runtime(self, runtime: str) -> None:
+        """Raise ``EngineWeak`` unless a sandbox that asks for ``runtime`` would get it.
+
+        Podman's compatible API (4.3) passes over the field and takes its default, so only the default counts there.
+        """
+        info = self.info()
+        usable = info.runtimes if info.name == "docker" else (info.default_runtime,)
+        if runtime not in usable:
+            raise EngineWeak(
+                f"{info.name} {info.version} cannot run a sandbox with {runtime}",
+                remedy=f"install {runtime} and register it with the engine, or make it Podman's default runtime",
+                usable=list(usable),
             )
 
     def image_id(self, ref: str) -> str | None:
@@ -222,6 +237,7 @@ def _read_info(info: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
         seccomp="seccomp" in options,
         limits=frozenset(k for k, v in enforceable.items() if v),
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
+        default_runtime=str(info.get("DefaultRuntime") or ""),
         containerd_store=any("io.containerd.snapshotter" in str(item) for item in status),
         architecture=str(info.get("Architecture", "")),
     )

@@ -60,6 +60,7 @@ class Profile:
     settings: tuple[Setting, ...]
     limits: dict[str, Limit]
     seccomp: str
+    seccomp_file: Path
     digest: str
 
     @classmethod
@@ -67,7 +68,8 @@ class Profile:
         """Raises ``ProfileInvalid`` when a file is missing or not in the form of ``policies/profiles/default.yaml``."""
         try:
             body = YAML(typ="safe").load((directory / "profiles" / f"{name}.yaml").read_bytes())
-            seccomp = json.loads((directory / "seccomp" / f"{body['seccomp']}.json").read_bytes())
+            seccomp_file = directory / "seccomp" / f"{body['seccomp']}.json"
+            seccomp = json.loads(seccomp_file.read_bytes())
             for rule in seccomp["syscalls"]:
                 rule.pop("comment", None)
             return cls(
@@ -77,6 +79,7 @@ class Profile:
                     n: Limit(v["default"], v.get("least"), v.get("most"), v["why"]) for n, v in body["limits"].items()
                 },
                 seccomp=json.dumps(seccomp, separators=(",", ":")),
+                seccomp_file=seccomp_file,
                 digest=canonical_digest(_effect(body, seccomp)),
             )
         except (OSError, KeyError, TypeError, ValueError, YAMLError) as e:
@@ -122,6 +125,19 @@ def container_config(profile: Profile, spec: SandboxSpec, image: ImageFacts | No
     if spec.runtime:
         body["HostConfig"]["Runtime"] = spec.runtime
     return body
+
+
+def for_podman(profile: Profile, body: dict[str, Any]) -> dict[str, Any]:
+    """The same body for Podman's compatible API (tried with 4.3), which differs in three things.
+
+    The system call list is the path of a file; paths to mask are a security option (``MaskedPaths`` is passed over); and
+    a read-only root brings writable, unsized tmpfs at /run and /var/tmp unless ours, which only root may write, are there.
+    """
+    host = body["HostConfig"]
+    options = [f"seccomp={profile.seccomp_file}" if o.startswith("seccomp=") else o for o in host["SecurityOpt"]]
+    options.append("mask=" + ":".join(host["MaskedPaths"]))
+    closed = dict.fromkeys(("/run", "/var/tmp"), "rw,nosuid,nodev,noexec,size=65536,mode=755")  # noqa: S108
+    return body | {"HostConfig": host | {"SecurityOpt": options, "Tmpfs": closed | host["Tmpfs"]}}
 
 
 def effective_limits(profile: Profile, spec: SandboxSpec) -> dict[str, int | float | bool]:

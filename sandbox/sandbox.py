@@ -18,7 +18,7 @@ from sandbox import containers
 from sandbox.attach import AttachStream, attach
 from sandbox.engine import Engine
 from sandbox.owner import LABEL_HOME, LABEL_IMAGE, LABEL_OWNER, LABEL_SANDBOX, LABEL_SERVER
-from sandbox.profile import Profile, container_config
+from sandbox.profile import Profile, container_config, for_podman
 from sandbox.spec import SandboxSpec
 from sandbox.text import Tail, secret_values
 
@@ -88,6 +88,8 @@ class Sandbox:
     def _create(self, profile: Profile, spec: SandboxSpec) -> str:
         """Runs in a worker thread."""
         self._engine.require_enforcement()
+        if spec.runtime:
+            self._engine.require_runtime(spec.runtime)
         labels = {
             **spec.labels,
             LABEL_SANDBOX: "1",
@@ -98,6 +100,8 @@ class Sandbox:
         }
         facts = self._engine.image_facts(spec.image_id)
         body = container_config(profile, replace(spec, labels=labels), facts)
+        if self._engine.info().name == "podman":
+            body = for_podman(profile, body)
         return containers.create(self._engine, body, self.name)
 
     # -- in use

@@ -16,11 +16,11 @@ from tests.fixtures.images import ECHO_SOURCE, build_image
 def test_an_address_that_a_person_names_is_the_only_one_tried(tmp_path: Path) -> None:
     named = Settings.load(home=tmp_path, engine_url="tcp://127.0.0.1:1")
     assert addresses(named, {"DOCKER_HOST": "unix:///x"}) == ["tcp://127.0.0.1:1"]
-    assert addresses(Settings.load(home=tmp_path), {"DOCKER_HOST": "unix:///x"}) == ["unix:///x"]
+    assert addresses(Settings.load(home=tmp_path, engine_url=""), {"DOCKER_HOST": "unix:///x"}) == ["unix:///x"]
 
 
 def test_rootless_and_podman_sockets_are_tried_after_the_usual_one(tmp_path: Path) -> None:
-    tried = addresses(Settings.load(home=tmp_path), {"XDG_RUNTIME_DIR": "/run/user/7"})
+    tried = addresses(Settings.load(home=tmp_path, engine_url=""), {"XDG_RUNTIME_DIR": "/run/user/7"})
     assert tried == [
         "unix:///var/run/docker.sock",
         "unix:///run/user/7/docker.sock",
@@ -41,7 +41,7 @@ def test_no_engine_is_named_with_its_address_and_a_remedy(tmp_path: Path, url: s
 @pytest.mark.engine
 @pytest.mark.skipif(os.geteuid() != 0, reason="must become another user to be refused")
 def test_a_socket_that_is_not_for_us_is_a_matter_of_permission(tmp_path: Path) -> None:
-    settings = Settings.load(home=tmp_path)
+    settings = Settings.load(home=tmp_path, engine_url="")
     os.seteuid(65534)
     try:
         with pytest.raises(EnginePermission) as refused:
@@ -96,3 +96,16 @@ def test_what_an_image_asks_for_is_read_from_it(engine: Engine) -> None:
 def test_an_archive_that_is_no_image_is_an_error(engine: Engine) -> None:
     with pytest.raises(EngineFailed, match="load"):
         engine.load(io.BytesIO(b"not a tar archive"))
+
+
+@pytest.mark.engine
+def test_a_runtime_that_the_engine_would_pass_over_is_not_taken_for_the_one_asked_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = replace(engine.info(), name="docker", runtimes=("runc", "runsc"), default_runtime="runc")
+    monkeypatch.setattr(engine, "_info", docker)
+    engine.require_runtime("runsc")
+    monkeypatch.setattr(engine, "_info", replace(docker, name="podman"))
+    engine.require_runtime("runc")
+    with pytest.raises(EngineWeak, match="runsc"):
+        engine.require_runtime("runsc")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandbox.errors import ProfileInvalid, SpecRefused
-from sandbox.profile import POLICIES_DIR, Profile, container_config, relaxations
+from sandbox.profile import POLICIES_DIR, Profile, container_config, for_podman, relaxations
 from sandbox.spec import ImageFacts, SandboxSpec, image_user
 
 IMAGE_ID = "sha256:" + "a" * 64
@@ -210,3 +210,15 @@ def test_every_test_that_the_security_page_names_exists(project_root: Path) -> N
     named = re.findall(r"`(test_\w+?)(?:_?\.\.\.)?`", page)
     assert len(named) > 20
     assert [name for name in named if f"def {name}" not in code] == []
+
+
+def test_podman_is_told_the_same_in_its_own_words(profile: Profile) -> None:
+    body = container_config(profile, spec())
+    adapted = for_podman(profile, body)
+    options = adapted["HostConfig"]["SecurityOpt"]
+    assert "no-new-privileges" in options
+    assert f"seccomp={profile.seccomp_file}" in options
+    assert any(o.startswith("mask=") and "/proc/kallsyms" in o for o in options)
+    changed = {k for k in body["HostConfig"] if body["HostConfig"][k] != adapted["HostConfig"][k]}
+    assert changed == {"SecurityOpt", "Tmpfs"}
+    assert adapted["HostConfig"]["Tmpfs"]["/tmp"] == body["HostConfig"]["Tmpfs"]["/tmp"]
