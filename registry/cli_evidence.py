@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from harbourmaster.core.settings import Settings
@@ -17,6 +17,8 @@ from policies.evidence import Evidence
 from registry.cli_verify import find_target, verifier_of
 from registry.export import export as export_to
 from registry.oci.layout import OciLayout
+
+_WORD = re.compile(r"[A-Za-z0-9.+-]+")
 
 app = typer.Typer(no_args_is_help=True, help="What was verified about an image.")
 
@@ -35,10 +37,9 @@ def show(
     if as_json:
         sys.stdout.write(json.dumps(evidence.as_dict() | _predicates(evidence), ensure_ascii=False) + "\n")
         return
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    console = Console(highlight=False, soft_wrap=True)  # digests are never cut
     for name, value in facts(evidence):
-        table.add_row(Text(name, style="bold"), Text(value))
-    Console(highlight=False).print(table)
+        console.print(Text.assemble((f"{name:<12}", "bold"), value))
 
 
 @app.command()
@@ -92,10 +93,13 @@ def _sbom_line(sbom: dict[str, Any]) -> str:
 
 
 def _licences(sbom: dict[str, Any]) -> list[str]:
+    """Distinct SPDX ids, also those inside expressions; licences without one are counted."""
     found: set[str] = set()
+    unnamed: set[str] = set()
     for component in sbom.get("components", []):
         for choice in component.get("licenses", []):
             licence = choice.get("license", {})
-            found.add(str(choice.get("expression") or licence.get("id") or licence.get("name")))
-    shown = sorted(found)
-    return shown if len(shown) <= 20 else [*shown[:20], f"and {len(shown) - 20} more"]
+            found |= set(_WORD.findall(choice.get("expression") or licence.get("id") or "")) - {"AND", "OR", "WITH"}
+            unnamed |= {licence["name"]} if "name" in licence else set()
+    more = [f"and {len(unnamed)} texts without an SPDX name"] if unnamed else []
+    return sorted(found) + more

@@ -22,7 +22,7 @@ from registry.schema import Entry
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 
-PAPERS_VERSION = 2  # raise it when the same image gets other papers
+PAPERS_VERSION = 3  # raise it when the same image gets other papers
 KINDS = (SIGNATURE, SBOM, PROVENANCE, LISTING)
 
 

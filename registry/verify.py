@@ -227,7 +227,7 @@ class _Run:
         if computed != sbom_bytes(_timeless(sbom.predicate)):
             raise SbomDiffers(
                 f"the signed SBOM of {self._image} is not what its file system says",
-                remedy="it was made by another tool or for other bytes: build the image again",
+                remedy="it was made by another tool, another version of it, or for other bytes: build the image again",
                 image=self._image,
             )
         self.link("SBOM, deep", self._image, "read again from the layers: the same", sbom.digest, "comparison")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,6 +16,7 @@ from cyclonedx.model.bom_ref import BomRef
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.contact import OrganizationalEntity
 from cyclonedx.model.dependency import Dependency
+from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
@@ -26,6 +28,8 @@ from registry.sbom.package import Package, file_set_digest
 from registry.sbom.tree import FileSystem
 
 PREFIX = "harbourmaster:"
+SBOM_VERSION = "2"  # raise it when the same image gets another document: signed ones then differ for a known reason
+_TOOL = Component(type=ComponentType.APPLICATION, name="harbourmaster-sbom", version=SBOM_VERSION)
 FILE_SET = "sha256 over the lines '<sha256>  <path>' of the package's regular files, sorted by path"
 
 
@@ -48,7 +52,7 @@ def document(
     image = _image(manifest)
     bom = Bom(
         serial_number=uuid5(NAMESPACE_URL, f"oci:{manifest.digest}"),
-        metadata=BomMetaData(component=image, timestamp=timestamp),
+        metadata=BomMetaData(component=image, timestamp=timestamp, tools=ToolRepository(components=[_TOOL])),
         components=components,
         dependencies=_graph(image, components, found, refs),
     )
@@ -65,14 +69,13 @@ def _references(packages: list[Package]) -> list[str]:
 
 
 def _image(manifest: Manifest) -> Component:
+    title = manifest.annotations.get("org.opencontainers.image.title", "image")
     return Component(
         type=ComponentType.CONTAINER,
-        name=manifest.annotations.get("org.opencontainers.image.title", "image"),
+        name=title,
         version=manifest.digest,
         bom_ref=manifest.digest,
-        purl=PackageURL(
-            "oci", None, manifest.annotations.get("org.opencontainers.image.title", "image"), manifest.digest
-        ),
+        purl=PackageURL("oci", None, re.sub(r"[^a-z0-9._-]+", "-", title.lower()), manifest.digest),
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=hex_of(manifest.digest))],
         properties=[
             Property(name=PREFIX + "config.digest", value=manifest.config.digest),

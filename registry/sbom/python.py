@@ -122,13 +122,13 @@ def _sha256(field: str) -> str:
 
 def _notes(fs: FileSystem, rows: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Files that are not what the distribution recorded when it was installed."""
-    differing = sum(1 for path, digest in rows if digest and not _matches(fs.find(path), digest))
-    if differing:
-        yield "pypi.record", f"{differing} of {sum(1 for r in rows if r[1])} recorded files differ or are missing"
-
-
-def _matches(node: Node | None, digest: str) -> bool:
-    return node is not None and node.sha256 == digest
+    recorded = [(fs.find(path), digest) for path, digest in rows if digest]
+    missing = sum(1 for node, _ in recorded if node is None)
+    changed = sum(1 for node, digest in recorded if node is not None and node.sha256 != digest)
+    if changed:
+        yield "pypi.record.changed", f"{changed} of {len(recorded)} files are not what was recorded at installation"
+    if missing:
+        yield "pypi.record.missing", f"{missing} of {len(recorded)} recorded files are not there"
 
 
 def _key(site: str, name: str) -> str:
