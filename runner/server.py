@@ -13,7 +13,9 @@ from runner.service import Runner
 SHUTDOWN_S = 5  # for requests in flight when asked to stop
 
 
-def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = RUNNER_PORT, preload: tuple[str, ...] = ()) -> None:
+def serve(
+    settings: Settings, *, host: str = "127.0.0.1", port: int = RUNNER_PORT, preload: tuple[str, ...] = ()
+) -> None:
     """Run until SIGINT or SIGTERM."""
     runner = Runner.open(settings)
     config = uvicorn.Config(
@@ -41,5 +43,3 @@ async def _serve(server: uvicorn.Server, runner: Runner, preload: tuple[str, ...
 async def _preload(runner: Runner, name: str) -> None:
     async with runner.scheduler.use(runner.plan(name)):
         pass
-
-

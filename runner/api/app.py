@@ -29,15 +29,15 @@ SANDBOX_HOST = "model-runner.docker.internal"  # how containers name the runner,
 V1_PREFIXES = ("/v1", "/engines/v1", "/engines/{engine}/v1")
 
 
-def create_app(
-    runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = ()
-) -> ASGIApp:
+def create_app(runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = ()) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         await runner.scheduler.close()
 
-    app = FastAPI(title="Harbourmaster model runner", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Harbourmaster model runner", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
     app.state.runner = runner
     _add_openai(app, OpenAI(runner))
     app.add_exception_handler(HarbourError, _on_error)

@@ -14,10 +14,20 @@ MAX_MESSAGES = 10_000
 MAX_TOOLS = 512
 MAX_CHOICES = 16
 _ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
-_PASSED = (
-    "temperature top_p top_k min_p seed presence_penalty frequency_penalty repeat_penalty logit_bias stop grammar"
-    " ignore_eos"
-).split()
+_PASSED = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repeat_penalty",
+    "logit_bias",
+    "stop",
+    "grammar",
+    "ignore_eos",
+]
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ def response_grammar(form: Any) -> str:
         if isinstance(schema, dict | bool):
             return grammar_of_schema(schema)
         raise RequestInvalid("response_format.json_schema.schema is missing", param="response_format")
-    raise RequestInvalid(f"no response format {kind!r}", remedy="use text, json_object or json_schema", param="response_format")
+    raise RequestInvalid(
+        f"no response format {kind!r}", remedy="use text, json_object or json_schema", param="response_format"
+    )
 
 
 # -- messages
@@ -165,7 +177,9 @@ def _tools(value: Any) -> list[dict[str, Any]]:
 
 
 def _tool(value: Any, index: int) -> dict[str, Any]:
-    function = value.get("function") if isinstance(value, dict) and value.get("type", "function") == "function" else None
+    function = (
+        value.get("function") if isinstance(value, dict) and value.get("type", "function") == "function" else None
+    )
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(function, dict) or not isinstance(name, str) or not 0 < len(name) <= 256:
         raise RequestInvalid(f"tools[{index}] is no function with a name", param="tools")

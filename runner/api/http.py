@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import orjson
@@ -73,9 +73,11 @@ class Events(StreamingResponse):
     """
 
     def __init__(
-        self, pieces: AsyncIterator[bytes], encode_error: Callable[[HarbourError], bytes], media_type: str
+        self, pieces: AsyncGenerator[bytes, None], encode_error: Callable[[HarbourError], bytes], media_type: str
     ) -> None:
-        super().__init__(pieces, media_type=media_type, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(
+            pieces, media_type=media_type, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        )
         self._pieces, self._encode_error = pieces, encode_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +100,7 @@ class Events(StreamingResponse):
             first.cancel()
             watch.cancel()
             await asyncio.gather(first, watch, return_exceptions=True)
-            await self._pieces.aclose()  # type: ignore[attr-defined]
+            await self._pieces.aclose()
 
     async def _send_all(self, first: bytes, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

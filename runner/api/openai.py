@@ -7,7 +7,8 @@ import base64
 import secrets
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,8 @@ from starlette.responses import Response
 from runner.api.chat_request import ChatRequest, integer, model_name, parse_chat, parse_options
 from runner.api.errors import openai_body
 from runner.api.http import SSE_DONE, Events, json_body, json_response, sse, until_disconnect
-from runner.chat.job import Done, Text, ToolCall, Usage, chat, generate
+from runner.chat.job import ChatEvent, Done, Text, ToolCall, Usage, generate
+from runner.chat.toolcalls import chat
 from runner.errors import ModelNotFound, RequestInvalid
 from runner.service import Runner
 from runner.store.store import Model
@@ -55,20 +57,26 @@ class OpenAI:
             "usage": usage_body(usage),
         }
 
-    async def _stream(self, asked: ChatRequest, plan: Any, client: str) -> AsyncIterator[bytes]:
+    async def _stream(self, asked: ChatRequest, plan: Any, client: str) -> AsyncGenerator[bytes, None]:
         frame = {
             "id": _id("chatcmpl"),
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": asked.model,
         }
-        usages = []
+        nothing = {"usage": None} if asked.include_usage else {}
+        usages: list[Usage] = []
+        opened: set[int] = set()
         async with self._runner.scheduler.use(plan, client=client) as engine:
-            async for index, event in _interleave([chat(engine, _seeded(asked, i)) for i in range(asked.choices)]):
-                if isinstance(event, Done):
-                    usages.append(event.usage)
-                for choice in _chunks(index, event):
-                    yield sse({**frame, "choices": [choice], **({"usage": None} if asked.include_usage else {})})
+            streams = [chat(engine, _seeded(asked, i)) for i in range(asked.choices)]
+            async with aclosing(_interleave(streams)) as events:
+                async for index, event in events:
+                    if index not in opened:
+                        opened.add(index)
+                        yield sse({**frame, "choices": [_opening(index)], **nothing})
+                    if isinstance(event, Done):
+                        usages.append(event.usage)
+                    yield sse({**frame, "choices": [_chunk(index, event)], **nothing})
         if asked.include_usage:
             yield sse({**frame, "choices": [], "usage": usage_body(_sum(usages))})
         yield SSE_DONE
@@ -85,7 +93,8 @@ class OpenAI:
 
     async def _texts(self, body: dict[str, Any], frames: list[dict[str, Any]], plan: Any, client: str) -> Any:
         async def one(engine: Any, index: int, frame: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
-            text, logprobs = "", []
+            text = ""
+            logprobs: list[dict[str, Any]] = []
             async for event in generate(engine, frame):
                 if isinstance(event, Text):
                     text += event.text
@@ -101,11 +110,14 @@ class OpenAI:
 
     async def _stream_texts(
         self, body: dict[str, Any], frames: list[dict[str, Any]], plan: Any, client: str
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         shared = _text_frame(body)
         usages = []
-        async with self._runner.scheduler.use(plan, client=client) as engine:
-            async for index, event in _interleave([generate(engine, f) for f in frames]):
+        async with (
+            self._runner.scheduler.use(plan, client=client) as engine,
+            aclosing(_interleave([generate(engine, f) for f in frames])) as events,
+        ):
+            async for index, event in events:
                 if isinstance(event, Done):
                     usages.append(event.usage)
                     yield sse({**shared, "choices": [_text_choice(index, "", [], event.reason)]})
@@ -178,7 +190,9 @@ class OpenAI:
 
 
 async def _collect(engine: Any, asked: ChatRequest, index: int) -> tuple[dict[str, Any], Usage]:
-    text, logprobs, calls = "", [], []
+    text = ""
+    logprobs: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
     async for event in chat(engine, _seeded(asked, index)):
         if isinstance(event, Text):
             text += event.text
@@ -196,20 +210,21 @@ async def _collect(engine: Any, asked: ChatRequest, index: int) -> tuple[dict[st
     raise AssertionError("a stream ends with done")
 
 
-def _chunks(index: int, event: Text | ToolCall | Done) -> list[dict[str, Any]]:
+def _opening(index: int) -> dict[str, Any]:
+    """Only the first piece names the role: clients join what later ones repeat."""
+    return {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+
+
+def _chunk(index: int, event: ChatEvent) -> dict[str, Any]:
     if isinstance(event, Done):
-        return [{"index": index, "delta": {}, "finish_reason": event.reason}]
+        return {"index": index, "delta": {}, "finish_reason": event.reason}
     if isinstance(event, ToolCall):
-        delta: dict[str, Any] = {"role": "assistant", "tool_calls": [{"index": event.index, **tool_call_body(event)}]}
-        return [{"index": index, "delta": delta, "finish_reason": None}]
-    choice: dict[str, Any] = {
-        "index": index,
-        "delta": {"role": "assistant", "content": event.text},
-        "finish_reason": None,
-    }
+        delta: dict[str, Any] = {"tool_calls": [{"index": event.index, **tool_call_body(event)}]}
+        return {"index": index, "delta": delta, "finish_reason": None}
+    choice: dict[str, Any] = {"index": index, "delta": {"content": event.text}, "finish_reason": None}
     if event.logprobs:
         choice["logprobs"] = {"content": list(event.logprobs)}
-    return [choice]
+    return choice
 
 
 def tool_call_body(call: ToolCall) -> dict[str, Any]:
@@ -224,18 +239,20 @@ def _seeded(asked: ChatRequest, index: int) -> Any:
     return replace(asked.job, options={**asked.job.options, "seed": seed + index})
 
 
-async def _interleave(streams: list[AsyncIterator[Any]]) -> AsyncIterator[tuple[int, Any]]:
+async def _interleave(streams: list[AsyncGenerator[Any, None]]) -> AsyncGenerator[tuple[int, Any], None]:
     """Events of several streams as they come, each with its stream's index."""
     if len(streams) == 1:
-        async for event in streams[0]:
-            yield 0, event
+        async with aclosing(streams[0]) as only:
+            async for event in only:
+                yield 0, event
         return
     queue: asyncio.Queue[tuple[int, Any, BaseException | None]] = asyncio.Queue()
 
-    async def pump(index: int, stream: AsyncIterator[Any]) -> None:
+    async def pump(index: int, stream: AsyncGenerator[Any, None]) -> None:
         try:
-            async for event in stream:
-                queue.put_nowait((index, event, None))
+            async with aclosing(stream):
+                async for event in stream:
+                    queue.put_nowait((index, event, None))
             queue.put_nowait((index, None, None))
         except Exception as e:
             queue.put_nowait((index, None, e))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,7 +57,7 @@ ChatEvent = Text | ToolCall | Done
 class Engine(Protocol):
     ready: dict[str, Any]
 
-    def stream(self, frame: dict[str, Any]) -> AsyncIterator[dict[str, Any]]: ...
+    def stream(self, frame: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]: ...
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,12 @@ class ChatJob:
     template_args: dict[str, Any] = field(default_factory=dict)
 
 
-async def generate(engine: Engine, frame: dict[str, Any]) -> AsyncIterator[Text | Done]:
+async def generate(engine: Engine, frame: dict[str, Any]) -> AsyncGenerator[Text | Done, None]:
     """The engine's frames as events."""
-    async for answer in engine.stream({"op": "generate", **frame}):
-        if answer["ev"] == "delta":
-            logprob = answer.get("logprob")
-            yield Text(answer["text"], (logprob,) if logprob else ())
-        elif answer["ev"] == "done":
-            yield Done(answer["reason"], Usage(**answer["usage"]), answer["stop"], answer["timings"])
-
-
-async def chat(engine: Engine, job: ChatJob) -> AsyncIterator[ChatEvent]:
-    frame: dict[str, Any] = {"messages": job.messages, "options": job.options, "template_args": job.template_args}
-    async for event in generate(engine, frame):
-        yield event
+    async with aclosing(engine.stream({"op": "generate", **frame})) as answers:
+        async for answer in answers:
+            if answer["ev"] == "delta":
+                logprob = answer.get("logprob")
+                yield Text(answer["text"], (logprob,) if logprob else ())
+            elif answer["ev"] == "done":
+                yield Done(answer["reason"], Usage(**answer["usage"]), answer["stop"], answer["timings"])

@@ -39,12 +39,12 @@ class TextStream:
             at, self.stopped = min(found)
             self._held = ""
             return text[:at]
-        keep = _possible_start(text, self._stops)
+        keep = possible_start(text, self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def _possible_start(text: str, stops: tuple[str, ...]) -> int:
+def possible_start(text: str, stops: tuple[str, ...]) -> int:
     """Length of the longest end of ``text`` that begins a stop string."""
     longest = max(len(s) for s in stops) - 1
     for size in range(min(longest, len(text)), 0, -1):

@@ -28,14 +28,92 @@ MAX_TEXT = 32 << 20  # characters of one text or of the whole prompt
 MAX_RANGE = 100_000
 MAX_SECONDS = 2.0
 _METHODS = frozenset(
-    "append capitalize count endswith find format_map get index isalnum isalpha isdecimal isdigit islower isnumeric isspace istitle isupper"
-    " items join keys lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit rstrip"
-    " split splitlines startswith strip strftime swapcase title upper values".split()
+    [
+        "append",
+        "capitalize",
+        "count",
+        "endswith",
+        "find",
+        "format_map",
+        "get",
+        "index",
+        "isalnum",
+        "isalpha",
+        "isdecimal",
+        "isdigit",
+        "islower",
+        "isnumeric",
+        "isspace",
+        "istitle",
+        "isupper",
+        "items",
+        "join",
+        "keys",
+        "lower",
+        "lstrip",
+        "partition",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rindex",
+        "rpartition",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "strftime",
+        "swapcase",
+        "title",
+        "upper",
+        "values",
+    ]
 ) - {"append", "format_map"}
 _FILTERS = frozenset(
-    "abs batch capitalize count d default dictsort e escape first float groupby indent int items join last length list lower"
-    " map max min reject rejectattr replace reverse round safe select selectattr slice sort string sum title tojson trim"
-    " unique upper".split()
+    [
+        "abs",
+        "batch",
+        "capitalize",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "e",
+        "escape",
+        "first",
+        "float",
+        "groupby",
+        "indent",
+        "int",
+        "items",
+        "join",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "replace",
+        "reverse",
+        "round",
+        "safe",
+        "select",
+        "selectattr",
+        "slice",
+        "sort",
+        "string",
+        "sum",
+        "title",
+        "tojson",
+        "trim",
+        "unique",
+        "upper",
+    ]
 ) - {"indent", "batch", "slice"}
 
 
@@ -216,5 +294,3 @@ def _refused(why: str) -> TemplateRefused:
         f"the model's chat template is refused: {why}",
         remedy="package the model with another template (hm model package --chat-template)",
     )
-
-

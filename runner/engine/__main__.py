@@ -100,7 +100,7 @@ keep_alive: list[Any] = []
 def _context(model: Model, limits: Limits, threads: int) -> Context:
     cells = limits.cells if model.facts.generates else min(limits.cells, 512)
     return Context(
-        model, cells=cells, batch=limits.batch, sequences=limits.running, outputs=limits.running, threads=threads
+        model, cells=cells, batch=limits.batch, sequences=limits.slots, outputs=limits.slots, threads=threads
     )
 
 

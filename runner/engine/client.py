@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from itertools import count
 from typing import Any
 
+from harbourmaster.core.errors import HarbourError
 from runner.engine import wire
 from runner.engine.spec import EngineSpec
-from runner.errors import EngineDied, HarbourError, from_dict
+from runner.errors import EngineDied, from_dict
 
 STDERR_TAIL = 4096  # bytes that an error shows
 LOG_LINES = 1000  # kept for `hm model logs`
@@ -97,7 +98,7 @@ class EngineProcess:
                 return answer["value"]
         raise self._death()
 
-    async def stream(self, frame: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, frame: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """``delta`` frames, then ``done`` (or ``result``); raises what the engine raised.
 
         Leaving the loop early cancels the request: the engine drops it before its next step.

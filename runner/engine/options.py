@@ -32,7 +32,8 @@ class Sampling:
     penalty_window: int = PENALTY_WINDOW
     logit_bias: tuple[tuple[int, float], ...] = ()
     grammar: str = ""
-    grammar_triggers: tuple[str, ...] = ()  # regular expressions; empty: the grammar holds from the first token
+    grammar_triggers: tuple[str, ...] = ()  # texts after which the grammar holds; none: from the first token on
+    grammar_at_start: bool = False  # a trigger counts only where nothing but white space came before it
     logprobs: int = -1  # -1: none; n: the chosen token's and the n likeliest's
     ignore_eos: bool = False
 
@@ -63,6 +64,7 @@ def parse_generation(body: dict[str, Any]) -> Generation:
         logit_bias=_logit_bias(body.get("logit_bias")),
         grammar=_grammar(body),
         grammar_triggers=tuple(body.get("grammar_triggers") or ()),
+        grammar_at_start=bool(body.get("grammar_at_start")),
         logprobs=_integer(body, "logprobs", -1, -1, MAX_LOGPROBS),
         ignore_eos=bool(body.get("ignore_eos")),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from runner.engine.model import Model
 from runner.engine.options import MAX_TOP_K, SEED_RANGE, Sampling
 from runner.errors import GrammarInvalid
 
+MAX_REDRAWS = 32
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # struct llama_token_data
 
 
@@ -35,12 +37,13 @@ class Sampler:
             self._lib.llama_sampler_chain_add(self._chain, link)
         if options.grammar:
             try:
-                self._grammar = make_grammar(model, options.grammar, options.grammar_triggers)
+                self._grammar = make_grammar(model, options.grammar)
             except GrammarInvalid:
                 self.close()
                 raise
             self._candidates = np.empty(model.size, _CANDIDATE)
             self._ids = np.arange(model.size, dtype=np.int32)
+        self._trigger = Trigger(options.grammar_triggers, at_start=options.grammar_at_start)
 
     def sample(self, context: Context, index: int) -> tuple[int, Likelihood | None]:
         """The next token after output ``index`` of the last decode."""
@@ -49,6 +52,8 @@ class Sampler:
             logits = np.array(context.logits(index))
         if self._grammar is None:
             token = int(self._lib.llama_sampler_sample(self._chain, context.handle, index))
+        elif self._trigger.sleeping:
+            token = self._sample_until_trigger(context, index)
         else:
             token = self._sample_with_grammar(context, index)
         if self._options.logprobs >= 0:
@@ -62,6 +67,19 @@ class Sampler:
                 self._lib.llama_sampler_free(handle)
                 setattr(self, name, None)
 
+    def _sample_until_trigger(self, context: Context, index: int) -> int:
+        """Free text; a token that would run past the trigger into what the grammar rules is drawn again without it."""
+        banned: list[int] = []
+        while True:
+            token = self._pick(context, index, constrained=False, banned=banned)
+            if len(banned) >= MAX_REDRAWS or self._model.is_end(token):
+                break
+            if self._trigger.push(self._model.special_piece(token)):
+                break
+            banned.append(token)
+        self._lib.llama_sampler_accept(self._chain, token)
+        return token
+
     def _sample_with_grammar(self, context: Context, index: int) -> int:
         """Sample freely and keep a token that the grammar allows; only else pay for the grammar over all candidates."""
         token = self._pick(context, index, constrained=False)
@@ -71,13 +89,17 @@ class Sampler:
         self._lib.llama_sampler_accept(self._chain, token)
         return token
 
-    def _pick(self, context: Context, index: int, *, constrained: bool) -> int:
+    def _pick(self, context: Context, index: int, *, constrained: bool, banned: Sequence[int] = ()) -> int:
         self._candidates["id"] = self._ids
         self._candidates["logit"] = context.logits(index)
         self._candidates["p"] = 0
+        for token in banned:
+            self._candidates["logit"][token] = -np.inf
         array = self._array(self._candidates)
         if constrained:
             self._lib.llama_sampler_apply(self._grammar, ctypes.byref(array))
+            if not np.isfinite(self._candidates["logit"]).any():
+                raise GrammarInvalid("the grammar leaves no token to continue with", remedy="change the grammar")
         self._lib.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
 
@@ -93,16 +115,37 @@ class Sampler:
         return array
 
 
-def make_grammar(model: Model, grammar: str, triggers: tuple[str, ...]) -> Any:
-    """A grammar sampler; with ``triggers`` (regular expressions) it sleeps until one matches the output."""
-    lib = model.lib
-    if triggers:
-        patterns = (ctypes.c_char_p * len(triggers))(*(t.encode() for t in triggers))
-        handle = lib.llama_sampler_init_grammar_lazy_patterns(
-            model.vocab, grammar.encode(), b"root", patterns, len(triggers), None, 0
-        )
-    else:
-        handle = lib.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
+class Trigger:
+    """Watches the output for a text after which the grammar holds.
+
+    >>> t = Trigger(("<call>",))
+    >>> t.push(b"so: <ca"), t.push(b"ll>\\n"), t.sleeping
+    (True, True, False)
+    """
+
+    def __init__(self, triggers: tuple[str, ...], *, at_start: bool = False) -> None:
+        self._triggers = tuple(t.encode() for t in triggers)
+        self._at_start = at_start  # only white space may come before it
+        self._keep = max((len(t) for t in self._triggers), default=0)
+        self._tail = b""
+        self.sleeping = bool(triggers)
+
+    def push(self, piece: bytes) -> bool:
+        """False: ``piece`` runs past the trigger with more than white space, and was not taken."""
+        text = self._tail + piece
+        for trigger in self._triggers:
+            before, found, after = text.partition(trigger)
+            if found and not (self._at_start and before.strip()):
+                if after.strip():
+                    return False
+                self.sleeping = False
+                return True
+        self._tail = text if self._at_start and len(text) < 4096 else text[-self._keep :]
+        return True
+
+
+def make_grammar(model: Model, grammar: str) -> Any:
+    handle = model.lib.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
     if not handle:
         raise GrammarInvalid("the grammar is not valid GBNF with a rule named root", remedy="correct the grammar")
     return handle

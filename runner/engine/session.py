@@ -14,7 +14,7 @@ from runner.chat.stream import TextStream
 from runner.chat.template import ChatTemplate
 from runner.engine.model import Model, Tokens
 from runner.engine.options import Generation, parse_generation
-from runner.engine.requests import Ask, Cancel, Embed, Event, Failed, Finished, Generate, Result, Token
+from runner.engine.requests import Ask, Cancel, Embed, Event, Failed, Finished, Generate, Token
 from runner.engine.sampling import Likelihood
 from runner.engine.writer import Writer
 from runner.errors import EngineFailed, PromptTooLong, RequestInvalid, TemplateRefused

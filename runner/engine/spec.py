@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DEFAULT_RUNNING = 16
-DEFAULT_SLOTS = 64  # finished sequences kept for their prefixes; the library allows 256 (LLAMA_MAX_SEQ)
+DEFAULT_SLOTS = 32  # finished sequences kept for their prefixes; each costs an output row of the vocabulary's width
 DEFAULT_BATCH = 512
 DEFAULT_CONTEXT = 8192  # tokens, where neither the model's packager nor a person names one
 

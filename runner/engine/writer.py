@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from harbourmaster.core.errors import HarbourError
 from runner.engine.context import DECODED, NO_SLOT, Context
 from runner.engine.embedding import Embedder
 from runner.engine.model import Model
@@ -169,7 +170,11 @@ class Writer:
 
     def _sample(self, sequence: Sequence, index: int) -> None:
         assert sequence.sampler is not None
-        token, likelihood = sequence.sampler.sample(self._context, index)
+        try:
+            token, likelihood = sequence.sampler.sample(self._context, index)
+        except HarbourError as e:
+            self._fail(sequence, e)
+            return
         self.counters.generated += 1
         if self._model.is_end(token):
             self._finish(sequence, "stop")
@@ -192,7 +197,7 @@ class Writer:
             self._waiting.remove(sequence)
             try:
                 self._place(sequence)
-            except Exception as e:
+            except HarbourError as e:
                 sequence.close()
                 self._events.append(Failed(sequence.id, e))
 
@@ -244,6 +249,12 @@ class Writer:
             self._waiting.remove(sequence)
         sequence.close()
         self._events.append(sequence.finished(reason))
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        self._running.remove(sequence)
+        self._pool.release(sequence.slot)
+        sequence.close()
+        self._events.append(Failed(sequence.id, error))
 
     # -- when the memory is full, or a decode fails
 

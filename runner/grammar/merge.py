@@ -37,7 +37,7 @@ def merged(schema: dict[str, Any], resolve: Callable[[Any], Any], *, strict: boo
 
 
 def _add(result: dict[str, Any], keyword: str, value: Any, *, strict: bool) -> bool:
-    old = result.get(keyword)
+    old: Any = result.get(keyword)
     if keyword not in result or keyword in _IGNORED or old == value:
         result.setdefault(keyword, value)
     elif keyword == "type":

@@ -11,10 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema
-
 from runner.errors import SchemaImpossible
-from runner.grammar import numbers, strings
+from runner.grammar import numbers, strings, validate
 from runner.grammar.merge import merged
 from runner.grammar.nodes import EMPTY, MAX_REPEAT, SPACE, Grammar, Node, Ref, Repeat, choice, seq
 from runner.grammar.unkept import unkept
@@ -25,7 +23,7 @@ MAX_GBNF = 512 << 10
 TYPES = ("string", "number", "integer", "boolean", "null", "object", "array")
 
 
-class _Nothing(Exception):  # noqa: N818  a signal inside this module
+class _Nothing(Exception):
     """No value satisfies the subschema."""
 
 
@@ -55,12 +53,8 @@ def json_object_grammar() -> str:
 
 def add_schema(grammar: Grammar, schema: Any, *, strict: bool) -> Node:
     """The node of ``schema``'s values, with the rules it needs added to ``grammar``."""
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as e:
-        raise _impossible(f"it is no JSON schema: {e.message[:200]}") from e
-    except RecursionError as e:
-        raise _impossible("it is nested too deeply") from e
+    if problem := validate.schema_problem(schema):
+        raise _impossible(problem)
     try:
         return _Compiler(grammar, schema, strict).value(schema, "value", 0)
     except _Nothing as e:
@@ -104,7 +98,9 @@ class _Compiler:
 
     def reference(self, schema: dict[str, Any], name: str, depth: int) -> Node:
         target = schema["$ref"]
-        siblings = {k: v for k, v in schema.items() if k not in ("$ref", "$defs", "definitions", "description", "title")}
+        siblings = {
+            k: v for k, v in schema.items() if k not in ("$ref", "$defs", "definitions", "description", "title")
+        }
         if siblings:
             return self.value({"allOf": [{"$ref": target}, siblings]}, name, depth + 1)
         if target not in self.named:
@@ -211,7 +207,8 @@ class _Compiler:
 
     def members(self, members: list[tuple[Node, bool]], name: str) -> Node:
         """In order; a comma before each that is not the first written.  Two rules a member keep the grammar linear."""
-        first, more = EMPTY, EMPTY
+        first: Node = EMPTY
+        more: Node = EMPTY
         for member, required in reversed(members):
             following = self.rule(seq(",", SPACE, member, more), f"{name}-more")
             starting = self.rule(seq(member, more), f"{name}-first")
@@ -334,14 +331,9 @@ def _constrains(schema: dict[str, Any]) -> bool:
 
 
 def _is_valid(value: Any, schema: dict[str, Any], root: Any) -> bool:
-    holder = {**schema, **{k: root[k] for k in ("$defs", "definitions") if isinstance(root, dict) and k in root}}
-    try:
-        return bool(jsonschema.Draft202012Validator(holder).is_valid(value))
-    except Exception:  # a reference that the holder lacks: let the final validator decide
-        return True
+    definitions = {k: root[k] for k in ("$defs", "definitions") if isinstance(root, dict) and k in root}
+    return not validate.problems(value, {**definitions, **schema})
 
 
 def _impossible(why: str) -> SchemaImpossible:
-    return SchemaImpossible(
-        f"the JSON schema is refused: {why}", remedy="change the schema", param="response_format"
-    )
+    return SchemaImpossible(f"the JSON schema is refused: {why}", remedy="change the schema", param="response_format")

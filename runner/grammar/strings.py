@@ -19,7 +19,7 @@ MAX_PATTERN = 2000  # characters
 MAX_PARTS = 5000
 
 
-class NotExpressible(Exception):  # noqa: N818  a signal inside this package
+class NotExpressible(Exception):
     """A pattern that no grammar of ours expresses (look-around, back-references, word boundaries)."""
 
 
@@ -142,7 +142,7 @@ def _category(kind: Any) -> str:
 
 def _in_class(code: int) -> str:
     char = chr(code)
-    if char in "]^-\\\"[" or code < 32 or code == 127:
+    if char in ']^-\\"[' or code < 32 or code == 127:
         return f"\\x{code:02X}"
     if 0xD800 <= code <= 0xDFFF:
         raise NotExpressible("surrogates are no characters")
@@ -156,9 +156,7 @@ def _rfc3339() -> dict[str, Node]:
     clock = '("0" [0-9] | "1" [0-9] | "2" [0-3]) ":" [0-5] [0-9]'
     time = Terminal(f'{clock} ":" [0-5] [0-9] ("." [0-9]{{1,6}})? ("Z" | [+-] {clock})')
     hexes = "[0-9a-f]"
-    uuid = Terminal(
-        f'{hexes}{{8}} "-" {hexes}{{4}} "-4" {hexes}{{3}} "-" [89ab] {hexes}{{3}} "-" {hexes}{{12}}'
-    )
+    uuid = Terminal(f'{hexes}{{8}} "-" {hexes}{{4}} "-4" {hexes}{{3}} "-" [89ab] {hexes}{{3}} "-" {hexes}{{12}}')
     return {"date": date, "time": time, "date-time": seq(date, "T", time), "uuid": uuid}
 
 

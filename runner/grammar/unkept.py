@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_NEVER = (
+_NEVER = (  # noqa: SIM905
     "not if then else patternProperties propertyNames minProperties maxProperties contains minContains maxContains"
     " uniqueItems dependentRequired dependentSchemas dependencies unevaluatedProperties unevaluatedItems $dynamicRef"
     " $recursiveRef contentSchema"

@@ -67,8 +67,11 @@ def decide(name: str, need: int, available: int, loaded: Sequence[Loaded], *, mo
     if need + RESERVE > available + sum(m.bytes for m in loaded if not m.pinned):
         pins = [m.name for m in loaded if m.pinned]
         beside = f" beside the pinned {', '.join(pins)}" if pins else ""
-        return Never(f"{name} needs {_size(need)}, and this machine can free {_size(_freeable(available, loaded))}{beside}")
-    chosen, freed = [], 0
+        return Never(
+            f"{name} needs {_size(need)}, and this machine can free {_size(_freeable(available, loaded))}{beside}"
+        )
+    chosen: list[Loaded] = []
+    freed = 0
     for model in cheapest_first(loaded):
         if freed >= missing and len(chosen) >= surplus:
             break

