@@ -123,7 +123,8 @@ class Admitter:
         before = self._state(target)
         checked = self._verifier.check(target, load=True)
         admitted = _admitted(target.name, checked)
-        if before == self._state(target):
+        untouched = checked.blobs == _files(self._verifier.layout, list(checked.blobs))
+        if untouched and before == self._state(target):
             self._remember(target, admitted, checked)
         return admitted
 
@@ -155,7 +156,7 @@ class Admitter:
             evidence=admitted.evidence,
             policies=admitted.policies,
             state=self._state(target),
-            files=_files(self._verifier.layout, list(checked.blobs)),
+            files=checked.blobs,
             expires=self._now() + VERDICT_LIFE,
         )
         self._verdicts.put(target.name, verdict)
@@ -222,9 +223,7 @@ class _Verdicts:
 
 
 def _files(layout: OciLayout, digests: list[str]) -> dict[str, list[int]]:
-    """Digest -> inode, size, and both times: the change time tells of an edit that put the other one back."""
-    stats = {d: layout.blob_path(d).stat() for d in digests}
-    return {d: [s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for d, s in stats.items()}
+    return {digest: layout.blobs.state(digest) for digest in digests}
 
 
 def _papers(layout: OciLayout, image: str) -> list[str]:

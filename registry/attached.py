@@ -29,13 +29,13 @@ REQUIRED = {
 
 @dataclass
 class Attached:
-    """Reads and verifies the papers of one image.  ``read`` collects the digests of the blobs that were looked at."""
+    """Reads and verifies the papers of one image.  ``read``: each blob that was looked at -> its state before that."""
 
     layout: OciLayout
     image: str  # manifest digest
     requirement: Requirement
     trusted_root: Path | None
-    read: set[str] = field(default_factory=set)
+    read: dict[str, list[int]] = field(default_factory=dict)
 
     def signature(self) -> tuple[Signature, str] | None:
         """Who signed the image, and the bundle's digest; None when nobody did.  Raises when nobody trusted did."""
@@ -58,7 +58,7 @@ class Attached:
         """Referrers that say they are of this type (a claim; the signed statement must say so too)."""
         found = []
         for descriptor in self.layout.referrers(self.image, media.SIGSTORE_BUNDLE)[:MAX_REFERRERS]:
-            manifest = self.layout.read_manifest(descriptor.digest)
+            manifest = self._manifest(descriptor.digest)
             if manifest.annotations.get(media.PREDICATE_TYPE_ANNOTATION, SIGNATURE) == predicate_type:
                 found.append(manifest)
         return found
@@ -72,7 +72,6 @@ class Attached:
             except HarbourError as e:
                 failures.append(e)
             else:
-                self.read |= {manifest.digest, *(b.digest for b in manifest.blobs)}
                 return verified, manifest.layers[0].digest
         raise failures[0]
 
@@ -80,7 +79,7 @@ class Attached:
         layer = manifest.layers[0] if manifest.layers else None
         if layer is None or layer.size > media.MAX_BUNDLE_BYTES:
             raise TooLarge("a bundle is empty or too large to be read", remedy="publish the papers again")
-        bundle = self.layout.read_blob(layer.digest)
+        bundle = self._blob(layer.digest, media.MAX_BUNDLE_BYTES)
         root = self.trusted_root
         verified = verify_bundle(bundle, self.requirement, trusted_root=root, artifact=self.image)
         if verified.statement is not None:
@@ -95,21 +94,28 @@ class Attached:
             digest = self.layout.resolve(f"sha256-{hex_of(self.image)}.sig")
         except ImageNotFound:
             return None
-        manifest = self.layout.read_manifest(digest)
+        manifest = self._manifest(digest)
         failure: HarbourError | None = None
         for layer in manifest.layers[:MAX_REFERRERS]:
             signature = layer.annotations.get(media.COSIGN_SIGNATURE_ANNOTATION, "")
-            payload = self.layout.read_blob(layer.digest, media.MAX_MANIFEST_BYTES)
+            payload = self._blob(layer.digest, media.MAX_MANIFEST_BYTES)
             try:
                 verified = verify_cosign(payload, signature, self.requirement, image=self.image)
             except HarbourError as e:
                 failure = failure or e
             else:
-                self.read |= {digest, layer.digest}
                 return verified.signature, layer.digest
         if failure:
             raise failure
         return None
+
+    def _manifest(self, digest: str) -> Manifest:
+        self.read[digest] = self.layout.blobs.state(digest)
+        return self.layout.read_manifest(digest)
+
+    def _blob(self, digest: str, limit: int) -> bytes:
+        self.read[digest] = self.layout.blobs.state(digest)
+        return self.layout.read_blob(digest, limit)
 
 
 def missing(predicate_type: str, image: str) -> AttestationMissing:

@@ -47,11 +47,11 @@ class EngineImages(Protocol):
 
 @dataclass(frozen=True)
 class Checked:
-    """``blobs``: digests of everything that was read, for the verdict cache."""
+    """``blobs``: everything that was read, and the file's state (``BlobStore.state``) before it was; for the verdict cache."""
 
     evidence: Evidence
     verdict: Verdict
-    blobs: tuple[str, ...]
+    blobs: dict[str, list[int]]
 
 
 class Verifier:
@@ -107,7 +107,7 @@ class Verifier:
         verdict = admit(evidence, dataclasses.replace(target.facts, now=self._now()), self.policies)
         run.link("admission", target.name, verdict.summary, self.policies.digest, ", ".join(verdict.policies))
         evidence = dataclasses.replace(evidence, links=tuple(run.links))
-        return Checked(evidence, verdict, tuple(sorted(run.blobs)))
+        return Checked(evidence, verdict, run.blobs)
 
     def resolve(self, target: Target) -> str:
         """The manifest digest that the name stands for now; raises ``ImageMoved`` when the lock names another."""
@@ -154,12 +154,12 @@ class _Run:
         self._image = ""
         self._attached: Attached | None = None
         self.links: list[Link] = []
-        self.blobs: set[str] = set()
+        self.blobs: dict[str, list[int]] = {}
 
     def manifest(self) -> Manifest:
         self._image = self._v.resolve(self._target)
+        self.blobs[self._image] = self._layout.blobs.state(self._image)
         manifest = self._layout.read_manifest(self._image)
-        self.blobs.add(self._image)
         self.link("manifest", self._target.ref, "the name stands for it; its bytes were hashed", self._image, "sha256")
         if self._target.locked:
             self.link(
@@ -169,13 +169,13 @@ class _Run:
 
     def content(self, manifest: Manifest) -> None:
         manifest.require_known_layers()
+        self.blobs |= {b.digest: self._layout.blobs.state(b.digest) for b in manifest.blobs}
         config = self._layout.read_blob(manifest.config.digest, media.MAX_CONFIG_BYTES)
         self._sized(manifest.config, len(config))
         self.link("config", self._image, f"all {len(config)} bytes read and hashed", manifest.config.digest, "sha256")
         wanted = diff_ids(config, len(manifest.layers))
         for number, (layer, diff_id) in enumerate(zip(manifest.layers, wanted, strict=True), 1):
             self._layer(f"layer {number}", layer, diff_id)
-        self.blobs |= {b.digest for b in manifest.blobs}
 
     def _layer(self, name: str, layer: Descriptor, diff_id: str) -> None:
         self._sized(layer, self._layout.blobs.size(layer.digest))

@@ -142,6 +142,14 @@ class BlobStore:
         except FileNotFoundError:
             raise _missing(digest) from None
 
+    def state(self, digest: str) -> list[int]:
+        """Inode, size and both times of the file: the change time tells of an edit that put the other one back."""
+        try:
+            s = self.path(digest).stat()
+        except FileNotFoundError:
+            raise _missing(digest) from None
+        return [s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns]
+
     def all(self) -> list[str]:
         if not self.directory.is_dir():
             return []

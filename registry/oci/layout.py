@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harbourmaster.core.digests import is_digest
+from harbourmaster.core.errors import IntegrityError, LimitError, NotFoundError
 from registry.errors import ImageNotFound
 from registry.oci import media
 from registry.oci.archive import ArchiveStream, archive_members
@@ -141,7 +142,12 @@ class OciLayout:
         for entry in self.index.read():
             if entry.media_type not in media.MANIFESTS or entry.annotations.get(media.SUBJECT_HINT, digest) != digest:
                 continue
-            manifest = self.read_manifest(entry.digest)
+            try:
+                manifest = self.read_manifest(entry.digest)
+            except (NotFoundError, IntegrityError, LimitError):
+                if media.SUBJECT_HINT in entry.annotations:
+                    raise
+                continue  # another tool's, and unreadable: a paper less, which can only refuse
             wanted = not artifact_type or manifest.artifact_type == artifact_type
             if manifest.subject and manifest.subject.digest == digest and wanted and manifest.descriptor not in found:
                 found.append(manifest.descriptor)

@@ -154,3 +154,16 @@ def test_a_forgotten_verdict_is_made_anew(place: Harbour, book: Book) -> None:
     one.admit("tiny")
     one.forget("tiny")
     assert not one.admit("tiny").cached
+
+
+def test_a_file_that_changes_while_it_is_verified_leaves_no_verdict(place: Harbour, book: Book) -> None:
+    path = place.layer_path(place.layout.resolve("tiny:1"))
+
+    class Meddled(FixedEngine):
+        def image_id(self, ref: str) -> str | None:
+            path.touch()  # after the bytes were read, before the verdict is written
+            return super().image_id(ref)
+
+    place.engine = Meddled(*place.engine.held)  # type: ignore[union-attr]
+    admitter(place, book).admit("tiny")
+    assert not admitter(place, book).admit("tiny").cached

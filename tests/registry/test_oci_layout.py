@@ -240,3 +240,20 @@ def test_skopeo_reads_the_layout_and_the_archive_as_the_same_image(layout: OciLa
         ["skopeo", "inspect", "--config", "--raw", f"docker-archive:{archive}"], capture_output=True, check=True
     ).stdout
     assert sha256(config) == layout.read_manifest(digest).config.digest
+
+
+def test_another_tools_broken_entry_hides_no_papers_of_ours(layout: OciLayout) -> None:
+    image = put_image(layout, files(a=b"1"))
+    papers = layout.add_referrer(image, b"papers")
+    index = layout.path / "index.json"
+    body = json.loads(index.read_text())
+    body["manifests"].insert(0, {"mediaType": media.MANIFEST, "digest": sha256(b"lost"), "size": 4})
+    index.write_text(json.dumps(body))
+    assert layout.referrers(image) == [papers]
+
+
+def test_a_paper_of_ours_that_was_damaged_is_an_error_and_not_overlooked(layout: OciLayout) -> None:
+    image = put_image(layout, files(a=b"1"))
+    flip_byte(layout.blob_path(layout.add_referrer(image, b"papers").digest), 20)
+    with pytest.raises(DigestMismatch):
+        layout.referrers(image)
