@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from catalog import service
 from catalog.cli_output import console, print_details, print_json, print_page, print_report, table
 from catalog.cli_output import page_dict as page_as_dict
+from catalog.cli_store import Json, opened
+from catalog.cli_vulnerabilities import app as vulnerabilities_app
+from catalog.entries import find_entry
 from catalog.errors import SourceExists
 from catalog.export import export_tiles
 from catalog.search.searcher import DEFAULT_LIMIT, Searcher, SearchRequest
-from catalog.show import entry_details, find_entry
+from catalog.show import entry_details
 from catalog.sources.docker_catalog import catalog_yaml
 from catalog.sources.oci_artifact import push_artifact
 from catalog.store import Store
 from harbourmaster.core.files import write_atomic
 from harbourmaster.core.settings import Settings
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 app = typer.Typer(no_args_is_help=True, help="Find servers, and say where entries come from.")
 source_app = typer.Typer(no_args_is_help=True, help="Places that entries come from.")
 app.add_typer(source_app, name="source")
+app.add_typer(vulnerabilities_app, name="vulnerabilities")
 
-Json = Annotated[bool, typer.Option("--json", help="machine-readable output")]
 Many = list[str]
 Category = Annotated[Many | None, typer.Option("--category", help="only this category; repeat for more")]
 Tier = Annotated[Many | None, typer.Option("--tier", help="built or community")]
@@ -41,16 +40,6 @@ SourceOption = Annotated[Many | None, typer.Option("--source", help="only entrie
 Sort = Annotated[str, typer.Option("--sort", help="relevance, name, updated or tools")]
 Offset = Annotated[int, typer.Option("--offset", min=0)]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=200)]
-
-
-@contextmanager
-def opened() -> Iterator[tuple[Store, Settings]]:
-    settings = Settings.load()
-    store = Store.open(settings)
-    try:
-        yield store, settings
-    finally:
-        store.close()
 
 
 @app.command()

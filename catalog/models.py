@@ -195,7 +195,7 @@ class EvidenceFact(SQLModel, table=True):
 
 
 class Component(SQLModel, table=True):
-    """A package inside an image, from its SBOM."""
+    """A package inside an image, from its SBOM; type, namespace, name and version as advisories write them."""
 
     __tablename__ = "catalog_component"
     __table_args__: ClassVar[Any] = (
@@ -209,6 +209,7 @@ class Component(SQLModel, table=True):
     namespace: str = Field(default="", max_length=NAME_CHARS)
     name: str = Field(max_length=NAME_CHARS)
     version: str = Field(default="", max_length=NAME_CHARS)
+    release: str = Field(default="", max_length=64)
     licence: str = _text()
 
 
@@ -239,6 +240,8 @@ class AffectedPackage(SQLModel, table=True):
     purl_type: str = Field(max_length=32)
     namespace: str = Field(default="", max_length=NAME_CHARS)
     name: str = Field(max_length=NAME_CHARS)
+    release: str = Field(default="", max_length=64)
+    """Of a distribution: ``12`` of ``Debian:12``; empty where an advisory speaks of every release."""
     ranges: list[dict[str, Any]] = _json()
     versions: list[str] = _json()
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from catalog.errors import EntryUnknown
 from catalog.models import (
     CatalogEntry,
     EntryTag,
@@ -14,12 +13,11 @@ from catalog.models import (
     EvidenceFact,
     FindingRow,
     Image,
-    Registry,
-    RegistrySource,
     Source,
     Tag,
     Tool,
 )
+from catalog.vulnerabilities.entries import vulnerabilities_of
 
 FACTS = (
     "name",
@@ -37,22 +35,6 @@ FACTS = (
 STATES = ("status", "status_message", "runnable", "read_only", "first_seen_at", "updated_at")
 
 
-def find_entry(session: Session, name: str, registry: str = "default", source: str = "") -> CatalogEntry:
-    """The entry that ``registry`` shows under ``name``; ``source`` asks for that source's."""
-    query = (
-        select(CatalogEntry)
-        .join(RegistrySource, col(RegistrySource.source_id) == col(CatalogEntry.source_id))
-        .join(Registry, col(Registry.id) == col(RegistrySource.registry_id))
-        .join(Source, col(Source.id) == col(CatalogEntry.source_id))
-        .where(CatalogEntry.name == name, Registry.name == registry)
-        .order_by(col(CatalogEntry.status) == "deleted", col(RegistrySource.position))
-    )
-    found = session.exec(query.where(Source.name == source) if source else query).first()
-    if found is None:
-        raise EntryUnknown(f"the catalog has no server {name}", remedy="look for it with: hm catalog search")
-    return found
-
-
 def entry_details(session: Session, entry: CatalogEntry) -> dict[str, Any]:
     versions = session.exec(select(EntryVersion).where(EntryVersion.entry_id == entry.id)).all()
     latest = next((v for v in versions if v.is_latest), None)
@@ -62,6 +44,7 @@ def entry_details(session: Session, entry: CatalogEntry) -> dict[str, Any]:
         | {"source": session.get_one(Source, entry.source_id).name, "tags": sorted(session.exec(tags))}
         | {"versions": [_version(v) for v in versions]}
         | (_latest(session, latest) if latest else {})
+        | {"vulnerabilities": vulnerabilities_of(session, entry).as_dict()}
     )
 
 

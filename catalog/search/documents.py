@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from catalog.search.knowledge import glossary
 from catalog.search.tokens import identifier_words, with_joined, words
+from catalog.vulnerabilities.entries import entries_with_sbom, vulnerabilities_of
 
 # Field -> (weight, length normalisation b).  BM25F (Robertson & Zaragoza 2009, section 3.6): a word's count in each
 # field is normalised by that field's length and weighted, then saturated once.
@@ -91,6 +92,7 @@ def load(session: Session, registry: str) -> list[SearchDocument]:
     versions = {r.entry_id: r for r in session.execute(text(_VERSIONS)) if r.entry_id in cards}
     tools = _tools(session)
     _attach(session, cards, versions)
+    _judge(session, cards)
     documents = []
     for card in cards.values():
         version = versions.get(card.id)
@@ -138,6 +140,13 @@ def _cards(session: Session, registry: str) -> dict[int, Card]:
             values[flag] = bool(values[flag])
         cards[row.id] = Card(**values)
     return cards
+
+
+def _judge(session: Session, cards: dict[int, Card]) -> None:
+    """Mark the cards whose packages are known with whether a known vulnerability affects them."""
+    for entry in entries_with_sbom(session):
+        if entry.id in cards:
+            cards[entry.id].vulnerable = bool(vulnerabilities_of(session, entry).affecting)
 
 
 def _tools(session: Session) -> dict[int, list[tuple[str, str, list[str]]]]:

@@ -1,0 +1,1 @@
+"""Known vulnerabilities: OSV records, matched against what images hold.  Matched when asked, so a new advisory needs no rebuild."""
