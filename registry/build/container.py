@@ -105,7 +105,7 @@ def failed(step: str, status: int, log: LogTail) -> BuildFailed:
 
 
 def _config(api: Any, job: Job) -> dict[str, Any]:
-    scratch = f"rw,nosuid,nodev,exec,size={TMPFS_BYTES},mode=0755,uid=65532,gid=65532"
+    scratch = f"rw,nosuid,nodev,exec,size={TMPFS_BYTES},mode=1777"
     host = api.create_host_config(
         read_only=True,
         cap_drop=["ALL"],

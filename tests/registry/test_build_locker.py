@@ -1,0 +1,50 @@
+"""``hm registry lock`` with the real resolvers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harbourmaster.core.settings import PROJECT_ROOT
+from registry.build.errors import BuildFailed
+from registry.locker import lock
+from registry.locks import pinned, read_locks
+from registry.schema import load_entry
+
+SERVERS = PROJECT_ROOT / "registry" / "servers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["time", pytest.param("postgres", marks=pytest.mark.npm)])
+def test_a_fresh_lock_pins_the_entrys_package_and_names_no_host(name: str, tmp_path: Path) -> None:
+    entry = load_entry(SERVERS / name)
+
+    files = lock(entry, tmp_path)
+
+    packages = pinned(entry, read_locks(entry, tmp_path))  # raises unless all is pinned and agrees with the entry
+    assert entry.source.package in {p.name for p in packages}
+    assert "resolved" not in "".join(f.read_text() for f in files)
+
+
+def test_without_npm_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(BuildFailed) as caught:
+        lock(load_entry(SERVERS / "memory"), tmp_path)
+
+    assert "npm" in caught.value.remedy
+
+
+@pytest.mark.slow
+def test_a_version_that_does_not_exist_leaves_the_old_lock_alone(tmp_path: Path) -> None:
+    shutil.copytree(SERVERS / "time", tmp_path / "time")
+    entry = tmp_path / "time" / "server.yaml"
+    entry.write_text(entry.read_text().replace("2026.10.19", "1999.1.1"))
+    before = (tmp_path / "time" / "requirements.lock").read_bytes()
+
+    with pytest.raises(BuildFailed):
+        lock(load_entry(tmp_path / "time"), tmp_path / "time")
+
+    assert (tmp_path / "time" / "requirements.lock").read_bytes() == before
