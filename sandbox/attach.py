@@ -55,6 +55,7 @@ class AttachStream(asyncio.Protocol):
         self._kind = 0
         self._partial = bytearray()  # a line without its end
         self._ended = False
+        self._stdin_closed = False
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -92,7 +93,7 @@ class AttachStream(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Raises ``SandboxClosed`` after the end, ``StdinFull`` when the server has long stopped reading."""
         transport = self._transport
-        if self._ended or transport is None:
+        if self._ended or self._stdin_closed or transport is None:
             raise SandboxClosed("the sandbox has ended", remedy="open a new session")
         if not self._writable.is_set() and transport.get_write_buffer_size() + len(data) > MAX_UNREAD_BYTES:
             raise StdinFull(f"the server left {MAX_UNREAD_BYTES} bytes of its input unread", remedy="it hangs: stop it")
@@ -104,8 +105,9 @@ class AttachStream(asyncio.Protocol):
     def close_stdin(self) -> None:
         """Half-close: the server reads an end of file, we still read what it says.  TLS cannot do that and closes."""
         transport = self._transport
-        if transport is None or self._ended or transport.is_closing():
+        if transport is None or self._ended or self._stdin_closed or transport.is_closing():
             return
+        self._stdin_closed = True
         if transport.can_write_eof():
             transport.write_eof()
         else:

@@ -49,6 +49,7 @@ class Sandbox:
         self._work: Future[Any] | None = None  # the engine call under way, so that a cancelled start can wait for it
         self._ended = asyncio.Event()  # the stream has ended
         self._why = ""
+        self._stop: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._stopping = False
         self._running = False
@@ -124,21 +125,26 @@ class Sandbox:
 
     async def stop(self, *, grace_s: float = 2.0) -> None:
         """Close stdin, SIGTERM at half of ``grace_s``, SIGKILL after it, remove.  Idempotent; returns when it is gone."""
-        if not self._ended.is_set() and not self._stopping:
-            self._stopping = True
-            await self._ask_to_end(grace_s)
-        await asyncio.shield(self._close())
+        if self._stop is None:
+            self._stop = asyncio.get_running_loop().create_task(self._end(grace_s), name=f"stop {self.name}")
+        await asyncio.shield(self._stop)  # who waits may be cancelled, the end may not
+
+    async def _end(self, grace_s: float) -> None:
+        try:
+            if not self._ended.is_set():
+                self._stopping = True
+                await self._ask_to_end(grace_s)
+        finally:
+            closing = self._close()
+        await asyncio.shield(closing)
 
     async def _ask_to_end(self, grace_s: float) -> None:
         assert self._stream is not None
-        try:
-            self._stream.close_stdin()
-            if await self._ended_within(grace_s / 2):
-                return
-            await self._call(containers.signal, self._engine, self.id, "SIGTERM")
-            await self._ended_within(grace_s / 2)
-        finally:
-            self._close()  # also when cancelled: from here on it only gets harsher
+        self._stream.close_stdin()
+        if await self._ended_within(grace_s / 2):
+            return
+        await self._call(containers.signal, self._engine, self.id, "SIGTERM")
+        await self._ended_within(grace_s / 2)
 
     async def _ended_within(self, seconds: float) -> bool:
         try:

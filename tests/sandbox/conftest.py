@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from sandbox.profile import Profile
 from sandbox.reaper import ALL, list_sandboxes, reap
 from sandbox.sandbox import Exit, Sandbox
 from sandbox.spec import SandboxSpec
-from tests.fixtures.images import build_echo_image, build_probe_image
+from tests.fixtures.images import build_echo_image, build_probe_image, remove_loaded
 
 PATIENCE_S = 60  # only a broken test waits this long
 
@@ -25,6 +26,8 @@ PATIENCE_S = 60  # only a broken test waits this long
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine = Engine.connect(Settings.load(home=tmp_path_factory.mktemp("harbour")))
     yield engine
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # other workers may still use them
+        remove_loaded(engine, "hm-test-probe")  # the echo image stays: other packages' tests share it
     engine.close()
 
 
