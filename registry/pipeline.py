@@ -15,6 +15,7 @@ from harbourmaster.core.settings import Settings
 from policies.keys import SigningKey
 from registry.build.bases import Progress, silent
 from registry.build.builder import BuildContext, Inputs, build, current
+from registry.build.container import sweep
 from registry.build.errors import BuildFailed
 from registry.build.network import detect
 from registry.build.records import BuildRecord
@@ -63,6 +64,7 @@ def build_all(
     for entry in waiting:
         progress(entry.name, "waiting", 0.0)
     if waiting:
+        sweep(engine.client)
         with ThreadPoolExecutor(settings.build_jobs, thread_name_prefix="build") as pool:
             results |= dict(zip([e.name for e in waiting], pool.map(run.make, waiting), strict=True))
     return {name: result for name, result in results.items() if result is not None}

@@ -11,8 +11,9 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ PIDS = 512
 LOG_LINES = 40
 LOG_LINE_CHARACTERS = 400
 MAX_OUTPUT_BYTES = 4 << 30
+STALE_S = 600.0  # a builder is removed seconds after it ends, unless its build was killed
 DEADLINE_S = 1200.0  # silence of the engine, not the length of a build
 
 _HEADER = struct.Struct(">BxxxL")  # Docker API, "attach to a container", stream format
@@ -97,6 +99,21 @@ def run_job(client: docker.DockerClient, job: Job, output: BinaryIO, log: LogTai
             api.remove_container(container, force=True, v=True)
     if status != 0:
         raise failed(job.step, status, log)
+
+
+def sweep(
+    client: docker.DockerClient, labels: Mapping[str, str] = BUILD_LABELS, *, older_than_s: float = STALE_S
+) -> int:
+    """Remove ended builder containers that a killed build left behind; returns how many."""
+    api: Any = client.api
+    filters = {"label": [f"{k}={v}" for k, v in labels.items()], "status": ["created", "exited", "dead"]}
+    removed = 0
+    for found in api.containers(all=True, filters=filters):
+        if time.time() - found["Created"] >= older_than_s:
+            with contextlib.suppress(NotFound, APIError):
+                api.remove_container(found["Id"], force=True, v=True)
+                removed += 1
+    return removed
 
 
 def failed(step: str, status: int, log: LogTail) -> BuildFailed:

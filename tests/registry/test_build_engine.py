@@ -7,8 +7,10 @@ import io
 import mmap
 import shutil
 import tarfile
+import uuid
 from pathlib import Path
 
+import docker.errors
 import pytest
 from conftest import Starters
 from cryptography import x509
@@ -19,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from harbourmaster.core.settings import Settings
 from registry.build.bases import Bases
 from registry.build.builder import BuildContext, build
-from registry.build.container import Job, LogTail, run_job
+from registry.build.container import Job, LogTail, run_job, sweep
 from registry.build.errors import BuildFailed
 from registry.build.network import BuildNetwork, detect
 from registry.build.tarball import tar_of
@@ -156,6 +158,18 @@ def test_builders_leave_no_container_behind(starters: Starters) -> None:
 
     left = starters.engine.client.containers.list(all=True, filters={"label": "harbourmaster.build=1"})
     assert [c.name for c in left if c.status == "exited"] == []
+
+
+def test_what_a_killed_build_left_behind_is_swept_away(starters: Starters) -> None:
+    labels = {"harbourmaster.test": uuid.uuid4().hex}
+    image = starters.results["time"].image_id
+    left = starters.engine.client.containers.create(image, ["true"], labels=labels)
+
+    assert sweep(starters.engine.client, labels, older_than_s=3600) == 0  # young ones may be another build's
+    assert sweep(starters.engine.client, labels, older_than_s=0) == 1
+
+    with pytest.raises(docker.errors.NotFound):
+        left.reload()
 
 
 def test_one_server_that_fails_is_named_and_stops_no_other(
