@@ -84,6 +84,7 @@ class Upstream:
         self._sandbox: Sandbox | None = None
         self._next_id = 1
         self._garbled = 0
+        self._lines: list[bytes] = []  # to be written before the loop waits again
 
     @property
     def sandbox_id(self) -> str:
@@ -201,12 +202,24 @@ class Upstream:
         self.notify("notifications/cancelled", {"requestId": call.upstream_id, "reason": reason})
 
     def _write(self, line: bytes) -> None:
-        if self.ended is None and self._sandbox is not None:
+        """Write at once while one call is in flight; of many in one turn of the loop, make one write."""
+        if self.ended is not None or self._sandbox is None:
+            return
+        if len(self.pending) < 2 and not self._lines:
             self._sandbox.write(line + b"\n")
+            return
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            self.loop.call_soon(self._flush)
 
-    async def drain(self) -> None:
-        if self._sandbox is not None:
-            await self._sandbox.drain()
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if self.ended is not None or self._sandbox is None:
+            return
+        try:
+            self._sandbox.write(b"\n".join(lines) + b"\n")
+        except HarbourError as e:  # closed, or it has long stopped reading
+            self.end(e)
 
     # -- from the server
 

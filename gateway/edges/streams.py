@@ -90,6 +90,7 @@ class Stream(Outlet):
         if not self.started:
             self.started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS + self._headers})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": True})  # the head goes out now
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Only before the first event."""
