@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from papered import Harbour, attach, harbour, sign
+from papered import ALL, Harbour, attach, harbour, predicate, sign
+from tinyfulcio import ISSUER, LIFE, TinyFulcio
 from tinyimages import flip_byte
 
 from harbourmaster.core import audit as audits
@@ -198,45 +200,62 @@ def test_a_trust_policy_emptied_after_an_admission(dock: Dock) -> None:
     dock.refuses("trust.empty")
 
 
-ISSUER = "https://accounts.example.org"
+IDENTITY = "https://example.org/servers/.github/workflows/release.yml@refs/heads/main"
+LAST_YEAR = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
 
-def keyless(identity: str, issuer: str = ISSUER) -> TrustPolicy:
-    who = TrustedIdentity(issuer, identity=identity)
-    return TrustPolicy.of((TrustRule("built", ("*",), Requirement("keyless", identities=(who,))),), "a test")
+class Keyless:
+    """An image whose four papers are signed with certificates, in a world of its own."""
+
+    def __init__(self, dock: Dock, *, trusted: str = IDENTITY, issuer: str = ISSUER) -> None:
+        self.dock, self.world = dock, TinyFulcio()
+        self.digest = dock.place.image()
+        root = self.world.root(dock.place.settings.home / "trusted_root.json")
+        who = Requirement("keyless", identities=(TrustedIdentity(issuer, identity=trusted),), trusted_root=root)
+        dock.place.trust = TrustPolicy.of((TrustRule("built", ("*",), who),), "a test")
+
+    def paper(self, **more: Any) -> None:
+        layout = self.dock.place.layout
+        for kind in ALL:
+            body = statement("tiny", self.digest, kind, predicate(layout, self.digest, kind))
+            attach(layout, self.digest, kind, self.world.sign(body, identity=IDENTITY, at=LAST_YEAR, **more))
 
 
-def conformance(shared_data: Path, case: str) -> Path:
-    place = shared_data / "sigstore-conformance" / "bundle-verify" / case
-    if not place.is_dir():
-        pytest.skip(f"no {place}")
-    return place
+def test_a_keyless_image_is_admitted_long_after_its_certificate_ended(dock: Dock) -> None:
+    Keyless(dock).paper()
+    dock.run()
+    assert dock.containers() == 1
+    signature = dock.place.verifier().verify(dock.place.target()).signature
+    assert signature
+    assert (signature.kind, signature.identity, signature.issuer) == ("keyless", IDENTITY, ISSUER)
 
 
-def test_an_expired_certificate(dock: Dock, shared_data: Path) -> None:
-    case = conformance(shared_data, "intoto-expired-certificate_fail")
-    digest = dock.place.image()
-    attach(dock.place.layout, digest, SIGNATURE, (case / "bundle.sigstore.json").read_bytes())
-    root = shutil.copy(case / "trusted_root.json", dock.place.settings.home / "trusted_root.json")
-    dock.place.trust = TrustPolicy.of(
-        (TrustRule("built", ("*",), Requirement("k", identities=(TrustedIdentity(ISSUER, identity_regex=".*"),),
-                                                trusted_root=Path(root))),), "a test",
-    )  # fmt: skip
+def test_a_signature_made_after_its_certificate_expired(dock: Dock) -> None:
+    Keyless(dock).paper(logged=LAST_YEAR + LIFE + timedelta(seconds=1))
     dock.refuses("signature.expired")
 
 
-def test_a_sound_certificate_of_somebody_else(dock: Dock, shared_data: Path) -> None:
-    case = conformance(shared_data, "happy-path-intoto-in-dsse-v3")
-    digest = dock.place.image()
-    attach(dock.place.layout, digest, SIGNATURE, (case / "bundle.sigstore.json").read_bytes())
-    dock.place.trust = keyless("https://example.org/somebody-else")
+@pytest.mark.parametrize(
+    "trusted",
+    [{"trusted": IDENTITY.replace("main", "evil")}, {"issuer": "https://other.example.org"}],
+    ids=["identity", "issuer"],
+)
+def test_a_sound_certificate_of_somebody_else(dock: Dock, trusted: dict[str, str]) -> None:
+    Keyless(dock, **trusted).paper()
     dock.refuses("signature.identity")
 
 
-def test_a_certificate_where_only_keys_are_trusted(dock: Dock, shared_data: Path) -> None:
-    case = conformance(shared_data, "happy-path-intoto-in-dsse-v3")
-    digest = dock.place.image()
-    attach(dock.place.layout, digest, SIGNATURE, (case / "bundle.sigstore.json").read_bytes())
+def test_a_certificate_of_an_authority_that_is_not_trusted(dock: Dock) -> None:
+    keyless = Keyless(dock)
+    keyless.world = TinyFulcio()
+    keyless.paper()
+    dock.refuses("signature.invalid")
+
+
+def test_a_certificate_where_only_keys_are_trusted(dock: Dock) -> None:
+    keyless, local = Keyless(dock), dock.place.key.verifying
+    keyless.paper()
+    dock.place.trust = TrustPolicy.default(local)
     dock.refuses("signature.identity")
 
 
