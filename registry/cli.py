@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harbourmaster.core.errors import HarbourError
@@ -39,7 +40,7 @@ def ls(as_json: Json = False, root: Root = None) -> None:
     table = _table("Server", "Version", "From", "Category", "Built", "What it does")
     for row in rows:
         built = "[green]✓ built[/]" if row["built"] else "not yet"
-        table.add_row(row["name"], row["version"], row["source"], row["category"], built, row["description"])
+        table.add_row(row["name"], row["version"], row["source"], row["category"], built, escape(row["description"]))
     Console().print(table)
 
 
@@ -137,6 +138,7 @@ def _print_results(results: list[Any], as_json: bool) -> None:
 @app.command("test")
 def test(name: Name, as_json: Json = False, root: Root = None) -> None:
     """Build a server if needed and make the calls its entry promises, in a sandbox without a network."""
+    from registry.build.container import printable
     from registry.pipeline import build_all
     from registry.trial import try_calls
     from sandbox.engine import Engine
@@ -188,7 +190,7 @@ def show(name: Name, as_json: Json = False, root: Root = None) -> None:
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in _facts(entry).items():
-        table.add_row(key, value)
+        table.add_row(key, escape(value))
     for key, value in (image or {"image": f"not built; run: hm registry build {name}"}).items():
         table.add_row(key, value)
     Console().print(table)

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from registry.build.container import printable
 from registry.build.errors import ListingFailed
 from sandbox.engine import Engine
 from sandbox.profile import Profile
@@ -19,6 +20,7 @@ PROTOCOL_VERSION = "2025-11-25"  # the newest handshake revision: every stdio se
 CLIENT_INFO = {"name": "harbourmaster", "version": "1"}
 # Everything that clients may offer: servers show some tools only to clients that can serve them, and the listing is of all.
 CAPABILITIES = {"roots": {"listChanged": True}, "sampling": {}, "elicitation": {}}
+MAX_MESSAGE = 2000  # characters of a server's own error that are kept
 METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0, section 5.1
 
 
@@ -56,7 +58,9 @@ class Session:
             self._waiting.pop(number, None)
         if "error" in body:
             error = body["error"] if isinstance(body["error"], dict) else {}
-            raise RpcError(int(error.get("code", 0)), str(error.get("message", "")))
+            code = error.get("code")
+            text = printable(str(error.get("message", "")))[:MAX_MESSAGE]
+            raise RpcError(code if isinstance(code, int) else 0, text)
         result = body.get("result")
         if not isinstance(result, dict):
             raise self._failed(f"answered {method} with neither a result nor an error")

@@ -145,7 +145,7 @@ class Bases:
         if not digest:
             return None
         self._progress(name, f"pull {tag}", 0.1)
-        repository = tag.partition(":")[0]
+        repository = tag.rpartition(":")[0]
         try:
             pulled = self._client.images.pull(repository, tag=digest)
         except (APIError, requests.RequestException):
@@ -153,7 +153,8 @@ class Bases:
         manifest = import_engine_image(self._client, pulled.id or digest, self._layout)
         self._layout.tag(_ref(name), manifest)
         image_id = image.load(self._client, self._layout, manifest, _ref(name))
-        return Base(name, manifest, image_id, f"docker.io/library/{repository}@{digest}")
+        full = repository if "/" in repository else f"docker.io/library/{repository}"
+        return Base(name, manifest, image_id, f"{full}@{digest}")
 
     def _hub_digest(self, tag: str) -> str:
         """The digest that the hub has for ``tag`` now, or ``""`` when it does not answer soon."""
