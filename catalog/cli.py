@@ -15,6 +15,7 @@ from catalog.cli_store import Json, opened
 from catalog.cli_vulnerabilities import app as vulnerabilities_app
 from catalog.entries import find_entry
 from catalog.errors import SourceExists
+from catalog.evidence import verify_entries
 from catalog.export import export_tiles
 from catalog.search.searcher import DEFAULT_LIMIT, Searcher, SearchRequest
 from catalog.show import entry_details
@@ -208,8 +209,16 @@ def source_sync(names: Annotated[list[str] | None, typer.Argument()] = None, as_
 
 def _sync(store: Store, settings: Settings, names: list[str], as_json: bool) -> None:
     reports = [service.sync_source(store, settings, name) for name in names]
+    kinds = {s.name: s.kind for s, _ in service.list_sources(store)}
+    verified = {name: verify_entries(store, settings, name) for name in names if kinds.get(name) == "servers"}
     if as_json:
         print_json([r.as_dict() for r in reports])
     else:
         for report in reports:
             print_report(report)
+        for outcome in verified.values():
+            refused = ", ".join(f"{n} ({code})" for n, code in outcome.items() if code)
+            console().print(
+                f"{sum(not code for code in outcome.values())} images verified"
+                + (f"; refused: {refused}" if refused else "")
+            )

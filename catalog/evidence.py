@@ -10,19 +10,27 @@ from typing import Any
 from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
 
-from catalog.models import CatalogEntry, EntryVersion, EvidenceFact, Image, Tool
+from catalog.models import CatalogEntry, EntryVersion, EvidenceFact, Image, Source, Tool
 from catalog.sources.checks import mappings
 from catalog.sources.serverfile import Notes, tool_records
 from catalog.store import Store, touch
 from catalog.vulnerabilities.components import keep_components
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.settings import Settings
 from policies.evidence import AttestationFact, Evidence
+from policies.policy_set import PolicySet
+from policies.trust import TrustPolicy
+from registry.oci.layout import OciLayout
+from registry.target import target_of
+from registry.verify import Verifier
 
 
 def record_evidence(store: Store, evidence: Evidence) -> None:
     """Remember ``evidence`` by its image's digest, in place of what was known before."""
     with store.writing() as session:
         session.exec(delete(EvidenceFact).where(col(EvidenceFact.digest) == evidence.image))
-        session.execute(insert(EvidenceFact), _facts(evidence))
+        if facts := _facts(evidence):
+            session.execute(insert(EvidenceFact), facts)
         if evidence.sbom:
             keep_components(session, evidence.image, evidence.sbom.predicate)
         if evidence.listing:
@@ -71,3 +79,42 @@ def _mark_read_only(session: Session, version_id: int, read_only: bool) -> None:
     version = session.get_one(EntryVersion, version_id)
     if version.is_latest:
         session.get_one(CatalogEntry, version.entry_id).read_only = read_only
+
+
+def verify_entries(store: Store, settings: Settings, source: str) -> dict[str, str]:
+    """Verify, offline, the image of each entry of ``source`` that has one here; name -> the code of a refusal, or nothing.
+
+    What was known of an image that is refused now is forgotten.
+    """
+    verifier = Verifier(
+        OciLayout(settings.oci_dir), None, TrustPolicy.load(settings), PolicySet.load(settings), offline=True
+    )
+    outcome: dict[str, str] = {}
+    for name, digest in _images_of(store, source):
+        try:
+            record_evidence(store, verifier.verify(target_of(settings, name)))
+            outcome[name] = ""
+        except HarbourError as e:
+            _forget(store, digest)
+            outcome[name] = e.code
+    return outcome
+
+
+def _images_of(store: Store, source: str) -> list[tuple[str, str]]:
+    query = (
+        select(CatalogEntry.name, Image.digest)
+        .join(EntryVersion, col(EntryVersion.entry_id) == col(CatalogEntry.id))
+        .join(Image, col(Image.version_id) == col(EntryVersion.id))
+        .join(Source, col(Source.id) == col(CatalogEntry.source_id))
+        .where(Source.name == source, col(EntryVersion.is_latest), Image.digest != "")
+        .order_by(CatalogEntry.name)
+    )
+    with store.reading() as session:
+        return [(name, digest) for name, digest in session.exec(query)]
+
+
+def _forget(store: Store, digest: str) -> None:
+    with store.writing() as session:
+        gone = session.exec(delete(EvidenceFact).where(col(EvidenceFact.digest) == digest))
+        if gone.rowcount:
+            touch(session)
