@@ -157,9 +157,8 @@ def test(name: Name, as_json: Json = False, root: Root = None) -> None:
         print(json.dumps([vars(o) for o in outcomes], indent=2, ensure_ascii=False))
     else:
         for o in outcomes:
-            print(
-                f"{'✓' if o.passed else '✗'} {o.tool}: {o.problem or o.text.splitlines()[0] if o.text else o.problem}"
-            )
+            said = printable(next(iter(o.text.splitlines()), ""))
+            print(f"{'✓' if o.passed else '✗'} {o.tool}: {o.problem or said}")
     if not all(o.passed for o in outcomes):
         raise typer.Exit(1)
 
