@@ -27,6 +27,7 @@ HarbourError
 `-- LimitError
     |-- QueueFull            runner.queue_full             too many requests wait
     |-- QueueDeadline        runner.queue_deadline         no room for the model within the time a request may wait
+    |-- DiskFull             runner.disk_full              no space for a model's files
     |-- NoRoom               runner.no_room                the model does not fit in memory even alone
     `-- RequestTooLarge      runner.request_too_large      a request's body is over the limit
 """
@@ -132,6 +133,10 @@ class QueueDeadline(LimitError):
     code = "runner.queue_deadline"
 
 
+class DiskFull(LimitError):
+    code = "runner.disk_full"
+
+
 class NoRoom(LimitError):
     code = "runner.no_room"
 
@@ -145,7 +150,7 @@ _BY_CODE: dict[str, type[HarbourError]] = {
     for c in (
         RequestInvalid, ModelNotFound, ResponseNotFound, GgufInvalid, ModelInvalid, PromptTooLong, TemplateRefused,
         SchemaImpossible, GrammarInvalid, ToolCallInvalid, ModelInUse, Unsupported, HostRefused, EngineMissing,
-        EngineDied, EngineFailed, LoadFailed, Cancelled, QueueFull, QueueDeadline, NoRoom, RequestTooLarge,
+        EngineDied, EngineFailed, LoadFailed, Cancelled, QueueFull, QueueDeadline, DiskFull, NoRoom, RequestTooLarge,
     )
 }  # fmt: skip
 

@@ -17,7 +17,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from harbourmaster.core.errors import HarbourError
+from runner.api.anthropic import Anthropic
+from runner.api.docker import BACKEND, Docker
 from runner.api.errors import response_for
+from runner.api.ollama import Ollama
 from runner.api.openai import OpenAI
 from runner.errors import EngineFailed, HostRefused, ResponseNotFound
 from runner.service import Runner
@@ -40,6 +43,9 @@ def create_app(runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_ori
     )
     app.state.runner = runner
     _add_openai(app, OpenAI(runner))
+    _add_anthropic(app, Anthropic(runner))
+    _add_ollama(app, Ollama(runner))
+    _add_docker(app, Docker(runner))
     app.add_exception_handler(HarbourError, _on_error)
     app.add_exception_handler(404, _on_unknown)
     app.add_exception_handler(405, _on_unknown)
@@ -54,6 +60,43 @@ def _add_openai(app: FastAPI, api: OpenAI) -> None:
         app.add_route(f"{prefix}/embeddings", api.embeddings, methods=["POST"])
         app.add_route(f"{prefix}/models", api.models, methods=["GET"])
         app.add_route(f"{prefix}/models/{{name:path}}", api.model, methods=["GET"])
+
+
+def _add_anthropic(app: FastAPI, api: Anthropic) -> None:
+    for prefix in ("/anthropic/v1", *V1_PREFIXES):
+        app.add_route(f"{prefix}/messages", api.messages, methods=["POST"])
+        app.add_route(f"{prefix}/messages/count_tokens", api.count_tokens, methods=["POST"])
+
+
+def _add_ollama(app: FastAPI, api: Ollama) -> None:
+    app.add_route("/api/version", api.version, methods=["GET"])
+    app.add_route("/api/tags", api.tags, methods=["GET"])
+    app.add_route("/api/ps", api.ps, methods=["GET"])
+    app.add_route("/api/show", api.show, methods=["POST"])
+    app.add_route("/api/chat", api.chat, methods=["POST"])
+    app.add_route("/api/generate", api.generate, methods=["POST"])
+    app.add_route("/api/embed", api.embed, methods=["POST"])
+    app.add_route("/api/delete", api.delete, methods=["DELETE"])
+
+
+def _add_docker(app: FastAPI, api: Docker) -> None:
+    app.add_route("/", api.root, methods=["GET"])
+    app.add_route("/version", api.version, methods=["GET"])
+    app.add_route("/logs", api.logs, methods=["GET"])
+    app.add_route("/models", api.models, methods=["GET"])
+    app.add_route("/models/create", api.create, methods=["POST"])
+    app.add_route("/models/{name:path}/tag", api.tag, methods=["POST"])
+    app.add_route("/models/{name:path}/push", api.push, methods=["POST"])
+    app.add_route("/models/{name:path}", api.model, methods=["GET"])
+    app.add_route("/models/{name:path}", api.delete, methods=["DELETE"])
+    app.add_route("/engines/status", api.status, methods=["GET"])
+    app.add_route("/engines/ps", api.ps, methods=["GET"])
+    app.add_route("/engines/departures", api.departures, methods=["GET"])
+    app.add_route("/engines/df", api.disk, methods=["GET"])
+    app.add_route("/engines/unload", api.unload, methods=["POST"])
+    for path in ("/engines/_configure", f"/engines/{BACKEND}/_configure"):
+        app.add_route(path, api.configure, methods=["POST"])
+        app.add_route(path, api.configurations, methods=["GET"])
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

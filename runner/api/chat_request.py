@@ -51,7 +51,7 @@ def parse_chat(body: dict[str, Any]) -> ChatRequest:
         options=options,
         tools=tools,
         tool_choice=_tool_choice(body.get("tool_choice"), tools),
-        parallel=body.get("parallel_tool_calls") is not False,
+        parallel=body.get("parallel_tool_calls") is True,  # small models do better with one call at a time
         template_args=_object(body, "chat_template_kwargs"),
     )
     if job.tools and job.tool_choice != "none" and options.get("grammar"):

@@ -21,6 +21,7 @@ _STATUS: list[tuple[type[HarbourError], int]] = [  # the first that fits
     (errors.QueueFull, 429),
     (errors.QueueDeadline, 503),
     (errors.NoRoom, 507),
+    (errors.DiskFull, 507),
     (errors.RequestTooLarge, 413),
     (errors.ModelInUse, 409),
     (errors.HostRefused, 403),

@@ -68,10 +68,21 @@ def frame_of(job: ChatJob, form: ToolFormat, template: str, *, lazy: bool) -> di
     options = {**job.options, "grammar": grammar}
     if lazy:
         options |= {"grammar_triggers": [form.open], "grammar_at_start": form.at_start}
-    frame = {"options": options, "template_args": job.template_args, "special": True}
+    return {"options": options, "special": True, **_prompt(job, form, template)}
+
+
+def prompt_frame(engine: Engine, job: ChatJob) -> dict[str, Any]:
+    """The messages as the model will read them, tools included: for counting tokens."""
+    template = str(engine.ready.get("template", ""))
+    if not job.tools or job.tool_choice == "none":
+        return {"messages": job.messages, "template_args": job.template_args}
+    return _prompt(job, format_of(template), template)
+
+
+def _prompt(job: ChatJob, form: ToolFormat, template: str) -> dict[str, Any]:
     if form.native:
-        return {**frame, "messages": job.messages, "tools": native_tools(job.tools)}
-    return {**frame, "messages": with_instructions(job.messages, job.tools, template)}
+        return {"messages": job.messages, "tools": native_tools(job.tools), "template_args": job.template_args}
+    return {"messages": with_instructions(job.messages, job.tools, template), "template_args": job.template_args}
 
 
 async def _repair(

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from harbourmaster.core.digests import sha256_of_file
+from runner.configuration import Configurations
 from runner.store import starter
 from runner.store.package import Parts, package
 from runner.store.store import ModelStore
@@ -49,7 +50,10 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_home(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An HM_HOME whose model store holds ai/smollm2."""
     home = tmp_path_factory.mktemp("models-home")
-    package(ModelStore(home / "models"), Parts((smollm2,), created=starter.SMOLLM2.created), "ai/smollm2")
+    store = ModelStore(home / "models")
+    model = package(store, Parts((smollm2,), created=starter.SMOLLM2.created), "ai/smollm2")
+    # One thread: on a busy machine two would spend their time waiting for each other at every layer.
+    Configurations(home / "models" / "configurations.json").change(model, {"threads": 1})
     return home
 
 

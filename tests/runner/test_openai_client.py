@@ -129,7 +129,11 @@ def test_a_required_tool_call_is_valid_streaming_or_not(client: openai.OpenAI, c
 
 
 def test_a_tool_result_is_read_by_a_model_whose_template_knows_no_tools(client: openai.OpenAI) -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Paris","days":1}'}}
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": '{"city":"Paris","days":1}'},
+    }
     messages = [
         {"role": "user", "content": "Weather in Paris?"},
         {"role": "assistant", "content": None, "tool_calls": [call]},

@@ -1,0 +1,182 @@
+"""Docker Model Runner's management API (docker/model-runner, ``pkg/inference/models`` and ``pkg/inference/scheduling``)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from harbourmaster import __version__
+from harbourmaster.core.errors import HarbourError
+from runner.api.http import Events, json_body, json_response
+from runner.configuration import parse_keep_alive
+from runner.errors import ModelInUse, RequestInvalid, Unsupported
+from runner.service import Runner
+from runner.store import reference, transfer
+
+PROGRESS_S = 0.1  # between two lines about the same layer, as Docker's
+BACKEND = "llama.cpp"
+
+
+class Docker:
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    async def root(self, _request: Request) -> Response:
+        return PlainTextResponse("Harbourmaster's model runner is running\n")
+
+    async def version(self, _request: Request) -> Response:
+        return json_response({"version": __version__})
+
+    # -- /models
+
+    async def models(self, _request: Request) -> Response:
+        return json_response([m.as_docker() for m in self._runner.store.all()])
+
+    async def model(self, request: Request) -> Response:
+        return json_response(self._runner.store.find(request.path_params["name"]).as_docker())
+
+    async def create(self, request: Request) -> Response:
+        """Pull: lines of progress, then one of success or error."""
+        body = await json_body(request)
+        name = body.get("from")
+        if not isinstance(name, str):
+            raise RequestInvalid("from should name a model", param="from")
+        transfer.remote_name(name)
+        return Events(self._pull(name), _error_line, "application/json")
+
+    async def _pull(self, name: str) -> AsyncGenerator[bytes, None]:
+        queue: asyncio.Queue[tuple[str, int, int] | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def progress(digest: str, current: int, total: int) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, (digest, current, total))
+
+        work = asyncio.ensure_future(asyncio.to_thread(transfer.pull, self._runner.store, name, progress))
+        work.add_done_callback(lambda _: queue.put_nowait(None))
+        last: dict[str, float] = {}
+        while (item := await queue.get()) is not None:
+            digest, current, total = item
+            if current == total or loop.time() - last.get(digest, 0.0) >= PROGRESS_S:
+                last[digest] = loop.time()
+                yield _line("progress", "", layer={"id": digest, "size": total, "current": current}, total=total)
+        model = await work
+        yield _line("success", f"Model pulled: {model.id}")
+
+    async def push(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        self._runner.store.find(name)
+
+        async def work() -> AsyncGenerator[bytes, None]:
+            digest = await asyncio.to_thread(transfer.push, self._runner.store, name)
+            yield _line("success", f"Model pushed: {digest}", mode="push")
+
+        return Events(work(), _error_line, "application/json")
+
+    async def delete(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        force = request.query_params.get("force") in ("1", "true")
+        model = self._runner.store.find(name)
+        last = len(model.tags) == 1 or bool(reference.looks_like_id(name))
+        keys = [e["key"] for e in self._runner.scheduler.status() if e["key"].startswith(model.id)]
+        if last and keys:
+            busy = any(e["active"] for e in self._runner.scheduler.status() if e["key"] in keys)
+            if busy and not force:
+                raise ModelInUse(f"{model.name} answers requests now", remedy="wait, or use force")
+            await self._runner.scheduler.unload(keys, force=True, why="removed")
+        return json_response(self._runner.store.remove(name, force=force))
+
+    async def tag(self, request: Request) -> Response:
+        repo, tag = request.query_params.get("repo", ""), request.query_params.get("tag", "")
+        target = f"{repo}:{tag}" if tag else repo
+        name = request.path_params["name"]
+        self._runner.store.tag(name, target)
+        return json_response({"message": f"Model {name} tagged as {target}", "target": target}, 201)
+
+    # -- /engines
+
+    async def status(self, _request: Request) -> Response:
+        loaded = len(self._runner.scheduler.status())
+        return json_response({BACKEND: f"Running: {BACKEND}, {loaded} models loaded"})
+
+    async def ps(self, _request: Request) -> Response:
+        return json_response([self._runner_body(e) for e in self._runner.scheduler.status()])
+
+    def _runner_body(self, entry: dict[str, Any]) -> dict[str, Any]:
+        last = datetime.now(UTC).timestamp() - entry["idle_s"]
+        return {
+            "backend_name": BACKEND,
+            "model_name": entry["name"],
+            "mode": "completion",
+            "last_used": datetime.fromtimestamp(last, UTC).isoformat(),
+            "in_use": entry["active"] > 0,
+            "loading": entry["loading"],
+            "keep_alive": "forever" if entry["keep_alive_s"] < 0 else f"{entry['keep_alive_s']:g}s",
+            # Beyond Docker's: what it takes, and how long it has been idle.
+            "memory": entry["bytes"],
+            "requests": entry["active"],
+            "idle_seconds": round(entry["idle_s"], 1),
+            "pinned": entry["pinned"],
+            "context": entry["context"],
+        }
+
+    async def departures(self, _request: Request) -> Response:
+        """Why models left memory, newest last."""
+        return json_response([vars(d) for d in self._runner.scheduler.departures])
+
+    async def disk(self, _request: Request) -> Response:
+        usage = self._runner.store.disk_usage()
+        return json_response({"models_disk_usage": usage, "default_backend_disk_usage": 0})
+
+    async def unload(self, request: Request) -> Response:
+        body = await json_body(request)
+        keys = None
+        if not body.get("all"):
+            ids = {self._runner.store.find(str(name)).id for name in body.get("models") or []}
+            keys = [e["key"] for e in self._runner.scheduler.status() if e["key"].partition("/")[0] in ids]
+        count = await self._runner.scheduler.unload(keys, why="asked to unload")
+        return json_response({"unloaded_runners": count})
+
+    async def configure(self, request: Request) -> Response:
+        """Typed settings only: flags for the backend's command line are refused."""
+        body = await json_body(request)
+        if body.get("runtime-flags") or body.get("raw-runtime-flags"):
+            raise Unsupported(
+                "flags for the backend are not accepted from the network", remedy="use context-size and keep_alive"
+            )
+        model = self._runner.store.find(str(body.get("model", "")))
+        changes: dict[str, Any] = {"context_size": body.get("context-size")}
+        if body.get("keep_alive") is not None:
+            changes["keep_alive_s"] = parse_keep_alive(body["keep_alive"])
+        for name in ("parallel", "threads", "gpu_layers", "pinned"):
+            changes[name] = body.get(name)
+        self._runner.configurations.change(model, changes)
+        return Response(status_code=202)
+
+    async def configurations(self, request: Request) -> Response:
+        names = request.query_params.getlist("model") or [m.name for m in self._runner.store.all()]
+        bodies = []
+        for name in names:
+            model = self._runner.store.find(name)
+            config = vars(self._runner.configurations.get(model))
+            bodies.append(
+                {"Backend": BACKEND, "Model": model.name, "ModelID": model.id, "Mode": "completion", "Config": config}
+            )
+        return json_response(bodies)
+
+    async def logs(self, _request: Request) -> Response:
+        lines = [f"{e.spec.name}: {line}" for e in self._runner.scheduler.engines() for line in e.log]
+        return PlainTextResponse("\n".join([*lines, ""]))
+
+
+def _line(kind: str, message: str, *, mode: str = "pull", **more: Any) -> bytes:
+    return orjson.dumps({"type": kind, "message": message, "mode": mode, **more}) + b"\n"
+
+
+def _error_line(error: HarbourError) -> bytes:
+    return _line("error", f"{error.message} ({error.remedy})" if error.remedy else error.message)
