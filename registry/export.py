@@ -32,8 +32,8 @@ Check it with Harbourmaster, offline:
 
 Check it with cosign 3, offline, for instance the SBOM:
 
-    cosign verify-blob-attestation --key keys/{key}.pub --bundle bundles/sbom.json --new-bundle-format \\
-        --insecure-ignore-tlog --type cyclonedx --digest {hex} --digestAlg sha256
+    cosign verify-blob-attestation --key keys/{key}.pub --bundle bundles/sbom.json \\
+        --insecure-ignore-tlog --type cyclonedx oci/blobs/sha256/{hex}
 
 Look at the image itself:
 

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from ociserver import OciServer
 from papered import Harbour, harbour
 from tinyimages import flip_byte
 
 from registry.errors import ImageNotFound
 from registry.oci import OciLayout
+from registry.oci.remote import Remote
 
 
 @pytest.fixture
@@ -142,3 +144,16 @@ def test_an_export_does_not_write_over_anything(place: Harbour, tmp_path: Path) 
     done = hm("evidence", "export", "tiny:1", "-o", str(tmp_path))
     assert done.returncode == 2
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_an_image_in_a_registry_is_pulled_with_its_papers_and_verified(place: Harbour) -> None:
+    source = OciLayout(place.settings.home / "source")
+    here, place.layout = place.layout, source
+    digest = place.papered()
+    with OciServer() as server:
+        ref = f"{server.host}/team/tiny:1"
+        Remote().push(source, digest, ref)
+        done = hm("verify", ref, "--no-engine")
+        assert done.returncode == 0, done.stderr
+        assert digest in done.stdout
+        assert here.resolve(ref) == digest
