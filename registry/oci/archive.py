@@ -92,9 +92,17 @@ def _stream(members: list[Member], blobs: BlobStore) -> Iterator[bytes]:
 
 
 def _index(manifest: Descriptor, ref: str) -> dict[str, object]:
-    names = {media.CONTAINERD_IMAGE_NAME: ref, media.REF_NAME: ref.rpartition(":")[2] or ref} if ref else {}
+    names = {media.CONTAINERD_IMAGE_NAME: _full(ref), media.REF_NAME: ref.rpartition(":")[2] or ref} if ref else {}
     entry = Descriptor(manifest.media_type, manifest.digest, manifest.size, "", names)
     return {"schemaVersion": 2, "mediaType": media.INDEX, "manifests": [entry.as_dict()]}
+
+
+def _full(ref: str) -> str:
+    """How engines with the containerd store write names: with the registry that Docker takes for granted."""
+    first, slash, _ = ref.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return ref
+    return f"docker.io/{ref}" if slash else f"docker.io/library/{ref}"
 
 
 def _name(digest: str) -> str:
