@@ -139,6 +139,7 @@ def _print_results(results: list[Any], as_json: bool) -> None:
 def test(name: Name, as_json: Json = False, root: Root = None) -> None:
     """Build a server if needed and make the calls its entry promises, in a sandbox without a network."""
     from registry.build.container import printable
+    from registry.cli_progress import progress_view
     from registry.pipeline import build_all
     from registry.trial import try_calls
     from sandbox.engine import Engine
@@ -147,7 +148,8 @@ def test(name: Name, as_json: Json = False, root: Root = None) -> None:
     entries = _entries(settings, root, [name])
     engine = Engine.connect(settings)
     try:
-        result = build_all(settings, engine, entries, root=root)[name]
+        with progress_view(quiet=as_json) as view:
+            result = build_all(settings, engine, entries, view, root=root)[name]
         if result.error:
             raise result.error
         outcomes = try_calls(engine, entries[0], result.image_id, result.manifest, timeout_s=settings.call_timeout_s)
@@ -157,7 +159,7 @@ def test(name: Name, as_json: Json = False, root: Root = None) -> None:
         print(json.dumps([vars(o) for o in outcomes], indent=2, ensure_ascii=False))
     else:
         for o in outcomes:
-            said = printable(next(iter(o.text.splitlines()), ""))
+            said = printable(" ".join(o.text.split()))[:120]
             print(f"{'✓' if o.passed else '✗'} {o.tool}: {o.problem or said}")
     if not all(o.passed for o in outcomes):
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from harbourmaster.core.settings import Settings
+from registry.build import container
 from registry.build.bases import Bases
 from registry.build.builder import BuildContext, build
 from registry.build.container import Job, LogTail, run_job, sweep
@@ -152,12 +153,15 @@ def test_a_failing_step_tells_its_status_and_the_end_of_its_log(starters: Starte
     assert caught.value.remedy
 
 
-def test_builders_leave_no_container_behind(starters: Starters) -> None:
+def test_builders_leave_no_container_behind(starters: Starters, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = f"harbourmaster.test={uuid.uuid4().hex}"
+    monkeypatch.setattr(container, "BUILD_LABELS", dict([mine.split("=")]))
+
     with pytest.raises(BuildFailed):
         look(starters, "exit 1")
+    look(starters, "exit 0")
 
-    left = starters.engine.client.containers.list(all=True, filters={"label": "harbourmaster.build=1"})
-    assert [c.name for c in left if c.status == "exited"] == []
+    assert starters.engine.client.containers.list(all=True, filters={"label": mine}) == []
 
 
 def test_what_a_killed_build_left_behind_is_swept_away(starters: Starters) -> None:
