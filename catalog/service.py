@@ -63,6 +63,13 @@ def _show(session: Session, registry: str, source: Source) -> None:
     session.add(RegistrySource(registry_id=row.id, source_id=source.id, position=0 if last is None else last + 1))
 
 
+def show_in(store: Store, registry: str, source: str) -> None:
+    """Show a source in one more registry, after those it has; the registry is made where there is none."""
+    with store.writing() as session:
+        _show(session, registry, get_source(session, source))
+        touch(session)
+
+
 def get_source(session: Session, name: str) -> Source:
     source = session.exec(select(Source).where(Source.name == name)).first()
     if source is None:

@@ -1,12 +1,15 @@
 """YAML and JSON from strangers: read with limits on bytes, depth, nodes and aliases, so that no document is a bomb.
 
-The YAML is parsed to a node graph by libyaml and turned into plain values here: mappings, lists, strings, numbers,
-booleans and null, nothing else.  A repeated key is refused (the last one would win, a reviewer sees the first).
+The YAML is read as libyaml's events and turned into plain values here: mappings, lists, strings, numbers, booleans and
+null, nothing else.  (libyaml's own composer calls itself for every level and dies on deep input.)  A repeated key is
+refused: the last one would win, a reviewer sees the first.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,10 @@ MAX_NODES = 400_000
 MAX_ALIASES = 100
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_RESOLVER = yaml.constructor.SafeConstructor()
+_RESOLVER: Any = yaml.resolver.Resolver()
+_CONSTRUCTOR = yaml.constructor.SafeConstructor()
+Event = Any  # the types that PyYAML ships know no attributes
+_TAG = "tag:yaml.org,2002:"
 
 
 @dataclass(slots=True)
@@ -51,74 +57,118 @@ def parse_yaml(data: bytes, *, lines: bool = True) -> Document:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise EntryUnreadable(f"the document is larger than {MAX_DOCUMENT_BYTES} bytes", remedy="split it")
     try:
-        root = yaml.compose(data.decode("utf-8-sig"), Loader=_LOADER)
+        events = yaml.parse(data.decode("utf-8-sig"), Loader=_LOADER)
+        return _Builder(events, lines).document()
     except UnicodeDecodeError as e:
         raise EntryUnreadable(f"not UTF-8: byte {e.start}", remedy="save the file as UTF-8") from e
-    except RecursionError as e:
-        raise EntryUnreadable(f"nested deeper than {MAX_DEPTH}", remedy="flatten it") from e
     except yaml.YAMLError as e:
         raise EntryUnreadable(f"not valid YAML: {_where(e)}", remedy="correct the file at that place") from e
-    if root is None:
-        raise EntryUnreadable("the document is empty", remedy="write the entry")
-    builder = _Builder(lines)
-    return Document(builder.build(root, "", 0), builder.lines)
 
 
 class _Builder:
-    def __init__(self, lines: bool) -> None:
-        self.lines: dict[str, int] = {}
-        self._keep_lines = lines
-        self._nodes = 0
-        self._seen: set[int] = set()
-        self._aliases = 0
+    """Turns one document's events into values, counting as it goes."""
 
-    def build(self, node: yaml.Node, path: str, depth: int) -> Any:
-        self._count(node, depth)
+    def __init__(self, events: Iterator[Event], lines: bool) -> None:
+        self._events, self._keep_lines = events, lines
+        self._lines: dict[str, int] = {}
+        self._nodes = self._aliases = 0
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        """Value and number of values in it, so that an alias of an alias counts in full."""
+
+    def document(self) -> Document:
+        next(self._events)  # start of the stream
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            raise EntryUnreadable("the document is empty", remedy="write the entry")
+        value = self._value(next(self._events), "", 0)
+        next(self._events)  # end of the document
+        after = next(self._events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise _refused(after, "a second document begins; a file is a single document", "remove it")
+        return Document(value, self._lines)
+
+    def _value(self, event: Event, path: str, depth: int) -> Any:
         if self._keep_lines:
-            self.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.build(child, f"{path}[{i}]", depth + 1) for i, child in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, depth)
-        raise EntryUnreadable(f"{_line(node)}: not a YAML value", remedy="write plain YAML")
+            self._lines.setdefault(path, event.start_mark.line + 1)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        before = self._nodes
+        self._count(event, 1, depth)
+        value = self._built(event, path, depth)
+        if event.anchor:
+            self._anchors[event.anchor] = (value, self._nodes - before)
+        return value
 
-    def _count(self, node: yaml.Node, depth: int) -> None:
-        self._nodes += 1
-        if id(node) in self._seen and not isinstance(node, yaml.ScalarNode):
-            self._aliases += 1
-        self._seen.add(id(node))
-        if depth > MAX_DEPTH or self._nodes > MAX_NODES or self._aliases > MAX_ALIASES:
-            raise EntryUnreadable(
-                f"{_line(node)}: too deep or too many values (depth {MAX_DEPTH}, values {MAX_NODES}, aliases {MAX_ALIASES})",
-                remedy="write the values out plainly",
-            )
+    def _built(self, event: Event, path: str, depth: int) -> Any:
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event)
+        if event.tag not in (None, "!", f"{_TAG}seq", f"{_TAG}map"):
+            raise _refused(event, f"the tag {event.tag} is not read", "write a plain value")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path, depth)
+        return self._mapping(path, depth)
 
-    def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
-                raise EntryUnreadable(f"{_line(key_node)}: only plain keys are read", remedy="write the keys out")
-            key = str(key_node.value)
-            if key in found:
-                raise EntryUnreadable(f"{_line(key_node)}: {key!r} stands twice", remedy="remove one of the two")
-            here = f"{path}.{key}" if path else key
-            if self._keep_lines:
-                self.lines[here] = key_node.start_mark.line + 1
-            found[key] = self.build(value_node, here, depth + 1)
+    def _sequence(self, path: str, depth: int) -> list[Any]:
+        found: list[Any] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            found.append(self._value(event, f"{path}[{len(found)}]", depth + 1))
         return found
 
-    def _scalar(self, node: yaml.ScalarNode) -> Any:
-        kind = node.tag.rpartition(":")[2]
+    def _mapping(self, path: str, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = _key(event)
+            if key in found:
+                raise _refused(event, f"{key!r} stands twice", "remove one of the two")
+            here = f"{path}.{key}" if path else key
+            if self._keep_lines:
+                self._lines[here] = event.start_mark.line + 1
+            found[key] = self._value(next(self._events), here, depth + 1)
+        return found
+
+    def _alias(self, event: Event) -> Any:
+        if event.anchor not in self._anchors:
+            raise _refused(event, f"the alias {event.anchor} names nothing before it", "write the value out")
+        value, size = self._anchors[event.anchor]
+        self._aliases += 1
+        self._count(event, size, 0)
+        return value
+
+    def _count(self, event: Event, values: int, depth: int) -> None:
+        self._nodes += values
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES or self._aliases > MAX_ALIASES:
+            limits = f"depth {MAX_DEPTH}, values {MAX_NODES}, aliases {MAX_ALIASES}"
+            raise _refused(event, f"too deep or too many values ({limits})", "write the values out plainly")
+
+
+def _key(event: Event) -> str:
+    plain = isinstance(event, yaml.ScalarEvent) and event.tag in (None, "!", f"{_TAG}str") and not event.anchor
+    if not plain or (event.value == "<<" and event.implicit[0]):
+        raise _refused(event, "only plain keys are read", "write the keys out")
+    return str(event.value)
+
+
+def _scalar(event: Event) -> Any:
+    tag = event.tag
+    if tag in (None, "!"):
+        tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit) if tag is None else f"{_TAG}str"
+    kind = tag.removeprefix(_TAG)
+    if kind in ("int", "float", "bool", "null"):
         try:
-            if kind in ("int", "float", "bool", "null"):
-                return _RESOLVER.construct_object(yaml.ScalarNode(node.tag, node.value))
-        except (ValueError, OverflowError, yaml.YAMLError):
-            return str(node.value)
-        if kind in ("str", "timestamp", "value"):
-            return str(node.value)
-        raise EntryUnreadable(f"{_line(node)}: the tag {node.tag} is not read", remedy="write a plain value")
+            return _finite(_CONSTRUCTOR.construct_object(yaml.ScalarNode(tag, event.value)), event.value)
+        except (ValueError, OverflowError, LookupError, yaml.YAMLError):
+            return str(event.value)
+    if kind in ("str", "timestamp", "value", "merge"):
+        return str(event.value)
+    raise _refused(event, f"the tag {tag} is not read", "write a plain value")
+
+
+def _finite(value: Any, text: str) -> Any:
+    """Numbers that JSON does not have stay text."""
+    return value if not isinstance(value, float) or math.isfinite(value) else text
+
+
+def _refused(event: Event, problem: str, remedy: str) -> EntryUnreadable:
+    return EntryUnreadable(f"line {event.start_mark.line + 1}: {problem}", remedy=remedy)
 
 
 def parse_json(data: bytes) -> Any:
@@ -139,10 +189,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return found
-
-
-def _line(node: yaml.Node) -> str:
-    return f"line {node.start_mark.line + 1}"
 
 
 def _where(error: yaml.YAMLError) -> str:

@@ -72,13 +72,17 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN")
+    # A transaction that reads first and then writes would fail at once where another wrote in between: take the turn to
+    # write at the beginning, where busy_timeout waits for it (sqlite.org/lang_transaction.html).
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextlib.contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
     """A session whose work is committed on a clean exit and rolled back otherwise."""
-    with explained(engine), Session(engine, expire_on_commit=False) as session, session.begin():
+    writer = engine.execution_options(writes=True)
+    with explained(engine), Session(writer, expire_on_commit=False) as session, session.begin():
         yield session
 
 
