@@ -167,7 +167,7 @@ class Admitter:
         facts = dataclasses.asdict(target.facts) | {"now": None}
         return canonical_digest(
             {
-                "target": [target.name, target.tier, target.ref, target.locked, facts],
+                "target": [target.name, target.tier, target.ref, facts],  # the lock was compared by resolve
                 "image": image,
                 "trust": self._verifier.trust.digest,
                 "policies": self._verifier.policies.digest,

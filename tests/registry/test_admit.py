@@ -13,6 +13,7 @@ from test_verify import FixedEngine
 
 from harbourmaster.core.audit import AuditUnavailable
 from registry.admit import VERDICT_LIFE, Admitter
+from registry.errors import ImageMoved
 
 
 class Book:
@@ -73,7 +74,7 @@ def test_a_verdict_from_the_future_is_no_verdict(place: Harbour, book: Book) -> 
     assert not admitter(place, book, at=start).admit("tiny").cached
 
 
-@pytest.mark.parametrize("change", ["tier facts", "policies", "touched blob", "replaced blob", "new paper", "lock"])
+@pytest.mark.parametrize("change", ["tier facts", "policies", "touched blob", "replaced blob", "new paper"])
 def test_whatever_changes_is_verified_again(place: Harbour, book: Book, change: str) -> None:
     admitter(place, book).admit("tiny")
     digest = place.layout.resolve("tiny:1")
@@ -82,8 +83,6 @@ def test_whatever_changes_is_verified_again(place: Harbour, book: Book, change: 
         from policies.admission import EntryFacts
 
         target["facts"] = EntryFacts(relaxations=("pids",), approved_relaxations=("pids",))
-    elif change == "lock":
-        target["locked"] = digest
     elif change == "policies":
         chosen = place.verifier()
         more = (*chosen.policies.files, ("own", '@id("own.x") @reason("r") @remedy("r") forbid (principal, action, resource) '
@@ -104,6 +103,13 @@ def test_whatever_changes_is_verified_again(place: Harbour, book: Book, change: 
     else:
         place.layout.add_referrer(digest, b"one more paper")
     assert not admitter(place, book, **target).admit("tiny").cached
+
+
+def test_a_verdict_stands_for_a_lock_that_names_the_same_image_and_not_for_another(place: Harbour, book: Book) -> None:
+    admitter(place, book).admit("tiny")
+    assert admitter(place, book, locked=place.layout.resolve("tiny:1")).admit("tiny").cached
+    with pytest.raises(ImageMoved):
+        admitter(place, book, locked="sha256:" + "0" * 64).admit("tiny")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version":1,"verdicts":{"tiny":7}}', '{"version":2,"verdicts":{}}'])
