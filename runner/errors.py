@@ -20,6 +20,7 @@ HarbourError
 |   `-- HostRefused          runner.host_refused           a browser's page or another host name asks
 |-- UnavailableError
 |   |-- EngineMissing        runner.engine_missing         llama-cpp-python is not installed
+|   |-- RunnerDown           runner.down                   no runner answers at the address
 |   |-- EngineDied           runner.engine_died            a model's process ended
 |   |-- EngineFailed         runner.engine_failed          a model's process answered with a failure
 |   |-- LoadFailed           runner.load_failed            the model cannot be loaded
@@ -103,6 +104,10 @@ class HostRefused(RefusedError):
 
 class EngineMissing(UnavailableError):
     code = "runner.engine_missing"
+
+
+class RunnerDown(UnavailableError):
+    code = "runner.down"
 
 
 class EngineDied(UnavailableError):
