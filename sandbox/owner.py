@@ -10,6 +10,7 @@ LABEL_HOME = "harbourmaster.home"
 LABEL_OWNER = "harbourmaster.owner"
 LABEL_SERVER = "harbourmaster.server"
 LABEL_IMAGE = "harbourmaster.image"
+LABEL_RELAY = "harbourmaster.relay"
 
 
 def start_time(pid: int) -> int | None:

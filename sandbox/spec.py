@@ -17,7 +17,8 @@ class SandboxSpec:
     as (a label).  ``command``: arguments that take the place of the image's own CMD; its ENTRYPOINT stays.  ``user``:
     numeric ``uid[:gid]``; empty: the image's when that is numeric and not root, else 65532.  ``limits``: overrides of the
     profile's limits by name.  ``runtime``: ``runsc``, ``kata`` ...; empty: the engine's default.  ``secret_env``: names in
-    ``env`` whose values must never show in what the server says on stderr.
+    ``env`` whose values must never show in what the server says on stderr.  ``network_of``: ID of the relay's container,
+    whose empty network name space the sandbox joins; empty: one of its own.
     """
 
     server: str
@@ -30,6 +31,7 @@ class SandboxSpec:
     runtime: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     secret_env: frozenset[str] = frozenset()
+    network_of: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,130 @@
+"""The egress broker: decides about every connection that a sandbox tries to make, makes it, and counts its bytes.
+
+It fails closed.  What is not covered by a rule, resolves to an address that is not allowed, names another TLS server, or
+cannot be written to the audit, is reset; when the broker ends, relays end with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harbourmaster.core.errors import HarbourError
+from sandbox.egress.channel import Channel
+from sandbox.egress.errors import TooMuch
+from sandbox.egress.limits import LIMITS, Limits
+from sandbox.egress.passage import Passage, Record
+from sandbox.egress.resolver import Look, Resolver
+from sandbox.egress.rules import Listener, Rules
+from sandbox.egress.usage import Usage
+
+log = logging.getLogger("sandbox.egress")
+
+
+class Outlet:
+    """One sandbox's rules and what it did with them."""
+
+    def __init__(self, broker: Broker, server: str, rules: Rules, on_gone: Callable[[], None]) -> None:
+        self.server, self.rules = server, rules
+        self.listeners: tuple[Listener, ...] = rules.listeners()
+        self.usage: dict[str, Usage] = {rule.text: Usage() for rule in rules.rules}
+        self.sandbox = ""  # its container, once there is one
+        self.total = 0
+        self.limits = broker.limits
+        self.look = broker.look
+        self.passages: dict[asyncio.Task[None], Passage] = {}
+        self._broker, self._on_gone = broker, on_gone
+        self._starts = float(broker.limits.burst)  # a bucket of connections it may begin now
+        self._dropped = 0
+        self.channel = Channel(broker.directory, self._connected, self._relay_gone)
+
+    def record(self, facts: dict[str, Any]) -> None:
+        """Raises what the audit raises: then nothing may pass."""
+        self._broker.record({"kind": "egress", "server": self.server, "sandbox": self.sandbox, **facts})
+
+    def count(self, n: int) -> bool:
+        """Whether ``n`` more bytes are within the sandbox's total."""
+        self.total += n
+        return self.total <= self.limits.total_bytes
+
+    def close(self) -> None:
+        """Cut every connection and end the relay.  Idempotent."""
+        self.channel.close()
+        for task, passage in list(self.passages.items()):
+            passage.cut("the sandbox was stopped")
+            task.cancel()
+        self._broker.outlets.discard(self)
+
+    def sweep(self, now: float, seconds: float) -> None:
+        self._starts = min(self._starts + self.limits.starts_per_s * seconds, self.limits.burst)
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            why = f"{dropped} connections beyond {self.limits.starts_per_s:g} a second"
+            with contextlib.suppress(HarbourError):
+                self.record({"event": "refuse", "verdict": "deny", "code": TooMuch.code, "why": why, "count": dropped})
+        for passage in list(self.passages.values()):
+            passage.sweep(now)
+        for usage in self.usage.values():
+            usage.sweep(seconds)
+
+    def _connected(self, number: int, connection: Any) -> None:
+        if number >= len(self.listeners) or self._starts < 1:
+            self._dropped += 1  # recorded together: a server that does nothing but connect must not fill the audit
+            connection.close()
+            return
+        self._starts -= 1
+        passage = Passage(
+            self, self.listeners[number], connection, crowded=len(self.passages) >= self.limits.connections
+        )
+        task = asyncio.get_running_loop().create_task(passage.run())
+        self.passages[task] = passage
+        task.add_done_callback(self._passed)
+
+    def _passed(self, task: asyncio.Task[None]) -> None:
+        self.passages.pop(task, None)
+        if not task.cancelled() and (e := task.exception()) is not None:
+            log.error("a connection of %s ended in a fault of ours", self.server, exc_info=e)
+
+    def _relay_gone(self) -> None:
+        self.close()
+        self._on_gone()
+
+
+class Broker:
+    """``broker = Broker(HM_HOME/run/egress, audit.append)``; ``broker.open("time", rules, on_gone)``; ``broker.close()``."""
+
+    def __init__(self, directory: Path, record: Record, *, look: Look | None = None, limits: Limits = LIMITS) -> None:
+        self.directory, self.record, self.limits = directory, record, limits
+        self.look: Look = look or Resolver()
+        self.outlets: set[Outlet] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def open(self, server: str, rules: Rules, on_gone: Callable[[], None] = lambda: None) -> Outlet:
+        """Listen for the relay of one sandbox; ``on_gone`` is called when that relay ends before ``close``."""
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="egress sweeper")
+        outlet = Outlet(self, server, rules, on_gone)
+        self.outlets.add(outlet)
+        return outlet
+
+    async def close(self) -> None:
+        passing = [task for outlet in self.outlets for task in outlet.passages]
+        for outlet in list(self.outlets):
+            outlet.close()
+        await asyncio.gather(*passing, return_exceptions=True)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+            self._sweeper = None
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.limits.sweep_s)
+            for outlet in list(self.outlets):
+                outlet.sweep(loop.time(), self.limits.sweep_s)

@@ -1,0 +1,231 @@
+/* The relay: listens on loopback addresses of an otherwise empty network name space and passes each connection on over a
+ * Unix socket.  It decides nothing: the broker behind the socket does, and knows the sandbox by the socket itself.
+ *
+ *   relay SOCKET ADDRESS:PORT...      IPv4, one listener per rule, in the broker's order
+ *
+ * Each connection to SOCKET starts with two bytes, big-endian: the listener's number, or 65535 for the one control
+ * connection, which is opened when all listeners are ready and carries nothing else.  When it ends, so does the relay, and
+ * with it every listener: no broker, no network.  The broker's first byte is 'K' (go on); anything else resets the client.
+ *
+ * One thread, no buffering: bytes are peeked at, sent, and only then taken, so a slow reader is felt by the writer and a
+ * thousand connections cost a thousand times 96 bytes.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CONTROL 0xFFFF
+#define MAX_LISTENERS 256 /* an entry has at most 100 rules */
+#define MAX_CONNECTIONS 1024
+#define ROUNDS 4 /* reads of one direction before others get their turn */
+#define EVENTS 64
+
+enum kind { LISTENER, CONTROL_END, CLIENT, BROKER };
+
+struct end {
+    enum kind kind;
+    int fd;
+    uint32_t events; /* what epoll watches now */
+    uint16_t number; /* of the listener */
+    struct connection *of;
+};
+
+struct connection {
+    struct end client, broker;
+    char accepted;         /* the broker said K */
+    char done[2];          /* end of file passed on: [0] client to broker, [1] back */
+    char blocked[2];       /* the receiver is full */
+    char dead;
+    struct connection *next; /* in the list of those to free */
+};
+
+static int poller, open_connections;
+static struct sockaddr_un address;
+static char buffer[256 * 1024];
+static struct connection *garbage;
+
+static void die(int status, const char *what) {
+    fprintf(stderr, "relay: %s: %s\n", what, strerror(errno));
+    exit(status);
+}
+
+static void ended(int sig) { (void)sig; _exit(0); }
+
+/* What is watched for nothing is not watched at all: epoll would report a hang-up again and again. */
+static void watch(struct end *end, uint32_t events) {
+    struct epoll_event e = {.events = events, .data.ptr = end};
+    int how = !events ? EPOLL_CTL_DEL : end->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (end->events == events) return;
+    end->events = events;
+    if (epoll_ctl(poller, how, end->fd, &e) < 0) die(4, "epoll_ctl");
+}
+
+static int listen_at(char *text) {
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    char *colon = strrchr(text, ':');
+    int one = 1, fd;
+    if (!colon) { errno = EINVAL; die(2, text); }
+    *colon = 0;
+    in.sin_port = htons((uint16_t)atoi(colon + 1));
+    if (inet_pton(AF_INET, text, &in.sin_addr) != 1) { errno = EINVAL; die(2, text); }
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0) die(3, "socket");
+    if (bind(fd, (struct sockaddr *)&in, sizeof in) < 0 || listen(fd, 1024) < 0) die(3, "listen");
+    return fd;
+}
+
+/* A connection to the broker that has said its number; -1 if there is none to be had at once. */
+static int reach(uint16_t number, int flags) {
+    unsigned char hello[2] = {(unsigned char)(number >> 8), (unsigned char)number};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+    if (fd < 0) return -1;
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 || send(fd, hello, 2, MSG_NOSIGNAL) != 2) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void reset(int fd) {
+    struct linger now = {1, 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close(fd);
+}
+
+static void finish(struct connection *c, int with_reset) {
+    if (c->dead) return;
+    c->dead = 1;
+    if (with_reset) reset(c->client.fd); else close(c->client.fd);
+    close(c->broker.fd);
+    open_connections--;
+    c->next = garbage; /* events of this very round may still point at it */
+    garbage = c;
+}
+
+static void welcome(struct end *listener) {
+    struct connection *c = NULL;
+    int one = 1, broker = -1, client = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client < 0) return;
+    if (open_connections < MAX_CONNECTIONS) broker = reach(listener->number, SOCK_NONBLOCK);
+    if (broker >= 0) c = calloc(1, sizeof *c);
+    if (!c) {
+        reset(client);
+        if (broker >= 0) close(broker);
+        return;
+    }
+    setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    c->client = (struct end){.kind = CLIENT, .fd = client, .of = c};
+    c->broker = (struct end){.kind = BROKER, .fd = broker, .of = c};
+    open_connections++;
+    watch(&c->client, EPOLLIN);
+    watch(&c->broker, EPOLLIN);
+}
+
+/* The broker ends well by closing its writing side alone; when all of it is closed while the client still talks, it cut
+ * the connection, and the client must not take that for the end of the data. */
+static int was_cut(struct connection *c) {
+    struct pollfd p = {.fd = c->broker.fd, .events = POLLIN};
+    return !c->done[0] && poll(&p, 1, 0) == 1 && (p.revents & POLLHUP);
+}
+
+static void end_of_file(struct connection *c, int back) {
+    if (back && was_cut(c)) { finish(c, 1); return; }
+    c->done[back] = 1;
+    shutdown(back ? c->client.fd : c->broker.fd, SHUT_WR);
+}
+
+/* Move what there is in one direction; the connection is finished on any error. */
+static void pump(struct connection *c, int back) {
+    int from = back ? c->broker.fd : c->client.fd, to = back ? c->client.fd : c->broker.fd;
+    int round;
+    if (c->dead || c->done[back]) return;
+    c->blocked[back] = 0;
+    for (round = 0; round < ROUNDS; round++) {
+        ssize_t there = recv(from, buffer, sizeof buffer, MSG_PEEK), sent, left;
+        if (there == 0) { end_of_file(c, back); return; }
+        if (there < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (there < 0) { finish(c, 1); return; }
+        sent = send(to, buffer, (size_t)there, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) { finish(c, 1); return; }
+        /* TCP can drop bytes without copying them (tcp(7), MSG_TRUNC); Unix sockets copy once more */
+        for (left = sent; left > 0; ) {
+            ssize_t taken = recv(from, buffer, (size_t)left, back ? 0 : MSG_TRUNC);
+            if (taken <= 0) { finish(c, 1); return; }
+            left -= taken;
+        }
+        if (sent < there) { c->blocked[back] = 1; return; }
+    }
+}
+
+static void heard(struct connection *c) {
+    char answer = 0;
+    ssize_t n = recv(c->broker.fd, &answer, 1, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n != 1 || answer != 'K') { finish(c, 1); return; }
+    c->accepted = 1;
+}
+
+static void serve(struct end *end, uint32_t events) {
+    struct connection *c = end->of;
+    if (c->dead) return;
+    if (!c->accepted && end->kind == BROKER && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) heard(c);
+    pump(c, 0);
+    if (c->accepted) pump(c, 1);
+    if (!c->dead && (events & EPOLLERR)) finish(c, 1);
+    if (!c->dead && c->done[0] && c->done[1]) finish(c, 0);
+    if (c->dead) return;
+    watch(&c->client, (c->done[0] || c->blocked[0] ? 0 : EPOLLIN) | (c->blocked[1] ? EPOLLOUT : 0));
+    watch(&c->broker, (c->done[1] || c->blocked[1] ? 0 : EPOLLIN) | (c->blocked[0] ? EPOLLOUT : 0));
+}
+
+static void free_garbage(void) {
+    while (garbage) {
+        struct connection *next = garbage->next;
+        free(garbage);
+        garbage = next;
+    }
+}
+
+int main(int argc, char **argv) {
+    static struct end listeners[MAX_LISTENERS], control;
+    struct epoll_event events[EVENTS];
+    int i, n;
+    signal(SIGTERM, ended);
+    signal(SIGINT, ended);
+    if (argc < 2 || argc - 2 > MAX_LISTENERS || strlen(argv[1]) >= sizeof address.sun_path) {
+        fprintf(stderr, "usage: relay SOCKET ADDRESS:PORT...\n");
+        return 2;
+    }
+    address.sun_family = AF_UNIX;
+    strcpy(address.sun_path, argv[1]);
+    if ((poller = epoll_create1(EPOLL_CLOEXEC)) < 0) die(4, "epoll_create1");
+    for (i = 0; i < argc - 2; i++) {
+        listeners[i] = (struct end){.kind = LISTENER, .fd = listen_at(argv[i + 2]), .number = (uint16_t)i};
+        watch(&listeners[i], EPOLLIN);
+    }
+    control = (struct end){.kind = CONTROL_END, .fd = reach(CONTROL, 0)};
+    if (control.fd < 0) die(5, "no broker");
+    watch(&control, EPOLLIN | EPOLLRDHUP);
+    for (;;) {
+        n = epoll_wait(poller, events, EVENTS, -1);
+        if (n < 0 && errno != EINTR) die(4, "epoll_wait");
+        for (i = 0; i < n; i++) {
+            struct end *end = events[i].data.ptr;
+            if (end->kind == CONTROL_END) return 0;
+            if (end->kind == LISTENER) welcome(end); else serve(end, events[i].events);
+        }
+        free_garbage();
+    }
+}
