@@ -30,8 +30,7 @@ def print_table(columns: Sequence[str], rows: list[list[str]], empty: str) -> No
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    console.print(table, width=console.width if console.is_terminal else WIDE)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def model_rows(models: list[Model], context_of: Any) -> list[list[str]]:
