@@ -57,14 +57,9 @@ def read_tile(name: str, tile: Any) -> EntryRecord:
     if not isinstance(tile, dict):
         raise EntryUnreadable("a server is a mapping of keys", remedy="start with: title: My server")
     value = submission_of(name, tile)
-    findings = [*checks.image_pins(value), *checks.safety(value)]
-    findings = [dataclasses.replace(f, path=tile_path(f.path)) for f in findings]
-    findings += [_unknown(path) for path in unknown_keys(tile, TILE)]
-    findings += _extra_hosts(tile)
-    if value["type"] == "server" and not at(value, "image"):
-        findings.append(Finding("image.missing", "error", "image", "a server of this type names an image", "add image"))
     document = orjson.dumps(tile, option=orjson.OPT_NON_STR_KEYS)
-    record = serverfile.record_of(value, document, findings)
+    record = serverfile.record_of(value, document, [*checks.image_pins(value), *checks.safety(value)])
+    findings = [dataclasses.replace(f, path=tile_path(f.path)) for f in record.findings]
     digest = sha256(f"{READER}\0{serverfile.READER}\0{name}\0".encode() + document)
     return dataclasses.replace(
         record,
@@ -73,19 +68,24 @@ def read_tile(name: str, tile: Any) -> EntryRecord:
         digest=digest,
         licence=one_line(at(tile, "metadata.license", ""), 120),
         published_at=_date(at(tile, "dateAdded")),
+        findings=(*findings, *_of_tiles_only(value, tile)),
     )
+
+
+def _of_tiles_only(value: dict[str, Any], tile: dict[str, Any]) -> Iterator[Finding]:
+    for path in unknown_keys(tile, TILE):
+        yield _unknown(path)
+    if tile.get("extraHosts"):
+        message = "it would decide itself which address a host name means"
+        yield Finding("network.extra_hosts", "error", "extraHosts", message, "remove it")
+    if value["type"] == "server" and not at(value, "image"):
+        yield Finding("image.missing", "error", "image", "a server of this type names an image", "add image")
 
 
 def _unknown(path: str) -> Finding:
     return Finding(
         "key.unknown", "warning", path, "no reader knows this key: it does nothing", "remove it or correct its name"
     )
-
-
-def _extra_hosts(tile: dict[str, Any]) -> Iterator[Finding]:
-    if tile.get("extraHosts"):
-        message = "it would decide itself which address a host name means"
-        yield Finding("network.extra_hosts", "error", "extraHosts", message, "remove it")
 
 
 def _date(value: Any) -> str:
