@@ -78,7 +78,7 @@ def report(rows: list[tuple[int, Load, Load]]) -> None:
             print(f"| {count} | {name} | {figures} |")
         added = gateway.p50_ms - bare.p50_ms
         ratio = gateway.per_second / bare.per_second
-        print(f"| {count} | **gateway against bare** | +{added:.2f} | | x {ratio:.2f} | |")
+        print(f"| {count} | **gateway against bare** | {added:+.2f} | | x {ratio:.2f} | |")
 
 
 def first_calls(side: Side) -> None:

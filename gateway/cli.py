@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import sys
 from typing import Annotated
 
@@ -37,6 +38,7 @@ def run(
     overrides = {"gateway_host": host or None, "gateway_port": port}
     settings = Settings.load(**{k: v for k, v in overrides.items() if v is not None})
     logs.configure(settings.log_level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     only = tuple(name.strip() for name in servers.split(",") if name.strip())
     uvloop.run(_stdio(settings, only) if transport is Transport.stdio else _http(settings, only))
 
