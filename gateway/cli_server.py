@@ -106,6 +106,7 @@ def _page(server: LockedServer) -> str:
         ("SBOM", server.sbom),
         ("profile", server.profile),
         ("pin", server.pin),
+        ("network", _hosts(server)),
     ]
     offers = [
         (part, ", ".join(_names(server, part))) for part in ("tools", "prompts", "resources", "resourceTemplates")
@@ -118,6 +119,13 @@ def _page(server: LockedServer) -> str:
 def _names(server: LockedServer, part: str) -> list[str]:
     key = {"resources": "uri", "resourceTemplates": "uriTemplate"}.get(part, "name")
     return [str(item[key]) for item in server.listing.get(part, [])]
+
+
+def _hosts(server: LockedServer) -> str:
+    network = server.run.get("network") or {}
+    private = network.get("private") or ()
+    hosts = [f"{host} (may be private)" if host in private else host for host in network.get("hosts") or ()]
+    return ", ".join(hosts) or "none"
 
 
 def _count(server: LockedServer, part: str) -> int:

@@ -20,9 +20,12 @@ from harbourmaster.core.settings import Settings
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
+from registry.build.relay import RELAY, relay_target
 from registry.oci.layout import OciLayout
 from registry.target import Target, target_of
 from registry.verify import Verifier
+from sandbox.egress.broker import Broker
+from sandbox.egress.egress import Egress, network
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 from sandbox.reaper import reap
@@ -41,7 +44,9 @@ def verifier(settings: Settings, engine: Engine | None, *, offline: bool = False
 
 
 def target(settings: Settings, name: str) -> Target:
-    """The server ``name``, held to the image that the lock names."""
+    """The server ``name``, held to the image that the lock names; the relay, held to its source."""
+    if name == RELAY:
+        return relay_target()
     locked = read_lock(settings.lock_file).get(name)
     return target_of(settings, name, locked=locked.image if locked is not None else "")
 
@@ -84,8 +89,13 @@ class LockWatch:
         return self.current() if _stamp(self._path) != self._stamp else None
 
 
-def starter(engine: Engine, profile: Profile, record: Callable[[dict[str, Any]], None]) -> SandboxStarter:
-    """Start sandboxes from what was admitted, and record their beginning and end."""
+def starter(
+    engine: Engine, profile: Profile, record: Callable[[dict[str, Any]], None], egress: Egress | None = None
+) -> SandboxStarter:
+    """Start sandboxes from what was admitted, and record their beginning and end.
+
+    ``egress``: for servers with network rules; without it those are refused.
+    """
 
     async def start(server: LockedServer, admitted: Any, on_line: OnLine, on_exit: OnExit) -> Sandbox:
         if server.profile != profile.digest:
@@ -94,13 +104,21 @@ def starter(engine: Engine, profile: Profile, record: Callable[[dict[str, Any]],
                 remedy="look at the change and accept it: hm lock update",
             )
         facts = {"server": server.name, "image": admitted.image}
+        spec = _spec(server, admitted)
+        net = await network(egress, server.name, server.run.get("network") or {})
 
         def ended(exit: Exit) -> None:
+            net.release()
             on_exit(exit)
             with contextlib.suppress(Exception):  # the audit itself says when it is down, and then calls stop
                 record({"kind": "sandbox", "event": "stop", **facts, "sandbox": box.id, "status": exit.status})
 
-        box = await Sandbox.start(engine, profile, _spec(server, admitted), on_line=on_line, on_exit=ended)
+        try:
+            box = await Sandbox.start(engine, profile, net.join(spec), on_line=on_line, on_exit=ended)
+        except BaseException:
+            net.release()
+            raise
+        net.serve(box)
         try:
             record({"kind": "sandbox", "event": "start", **facts, "sandbox": box.id})
         except BaseException:
@@ -125,6 +143,14 @@ def _spec(server: LockedServer, admitted: AdmittedImage) -> SandboxSpec:
     )
 
 
+def egress_of(
+    settings: Settings, engine: Engine, profile: Profile, admit: Callable[[str], AdmittedImage], audit: AuditLog
+) -> Egress:
+    """The broker of this process; its sockets lie in HM_HOME/run/egress."""
+    broker = Broker(settings.run_dir / "egress", audit.append)
+    return Egress(engine, profile, broker, lambda: admit(RELAY).image_id)
+
+
 @contextlib.asynccontextmanager
 async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> AsyncIterator[Gateway]:
     """The gateway of this installation, serving the enabled servers or ``only`` those; on leaving, nothing is left.
@@ -138,17 +164,22 @@ async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> As
         engine = await asyncio.to_thread(Engine.connect, settings)
         try:
             await reaped(engine, audit)
+            admit, profile = LiveAdmitter(settings, engine, audit).admit, await asyncio.to_thread(Profile.load)
+            egress = egress_of(settings, engine, profile, admit, audit)
             gateway = Gateway(
                 settings,
                 servers,
-                admit=LiveAdmitter(settings, engine, audit).admit,
-                start=starter(engine, await asyncio.to_thread(Profile.load), audit.append),
+                admit=admit,
+                start=starter(engine, profile, audit.append, egress),
                 append=audit.append,
                 tokens=TokenStore(settings.tokens_file),
                 reload=watch.changed,
             )
-            async with gateway:
-                yield gateway
+            try:
+                async with gateway:
+                    yield gateway
+            finally:
+                await egress.close()
         finally:
             await asyncio.to_thread(engine.close)
     finally:

@@ -22,7 +22,8 @@ class EntryFacts:
     """What the entry says and people decided, beside the evidence.
 
     ``relaxations``: names of the sandbox relaxations asked for; ``approved_relaxations``: those a person approved;
-    ``digest_pinned``: the entry names the image by its publisher's digest; ``licences``: SPDX expressions; ``now``: the
+    ``digest_pinned``: the entry names the image by its publisher's digest; ``licences``: SPDX expressions; ``hosts``: the
+    ``host:port`` rules it asks for; ``now``: the
     time to judge ages by, the moment of asking where it is None.
     """
 
@@ -30,6 +31,7 @@ class EntryFacts:
     approved_relaxations: tuple[str, ...] = ()
     digest_pinned: bool = False
     licences: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     now: datetime | None = None
 
 
@@ -110,6 +112,7 @@ def context(evidence: Evidence, facts: EntryFacts) -> dict[str, Any]:
         "digest_pinned": facts.digest_pinned,
         "evidence_age_s": _age(evidence, facts),
         "licences": sorted(facts.licences),
+        "hosts": sorted(facts.hosts),
         "relaxations": sorted(facts.relaxations),
         "approved_relaxations": sorted(facts.approved_relaxations),
     }

@@ -50,6 +50,7 @@ def verify(
     if as_json:
         sys.stdout.write(json.dumps({"verified": True, **evidence.as_dict()}, ensure_ascii=False) + "\n")
     elif show:
+        show.reach(target.facts.hosts)
         show.end(f"{target.name} is {evidence.image}, and may run as tier {evidence.tier}")
 
 
@@ -64,6 +65,12 @@ class _Printer:
         line = Text.assemble(("  ✔ verified  ", "green"), (f"{link.name:<{_WIDTH}}", "bold"), f" {link.digest}")
         self._console.print(line)
         self._console.print(Text(f"{'':14}{'':{_WIDTH}} {link.checked} · by {link.by}", style="dim"))
+
+    def reach(self, hosts: tuple[str, ...]) -> None:
+        """Where it may connect, if it is a server with an entry."""
+        if hosts:
+            line = f"{'':14}{'network':<{_WIDTH}} {', '.join(hosts)}"
+            self._console.print(Text(line))
 
     def end(self, message: str) -> None:
         self._console.print(Text.assemble(("  ✔ admitted  ", "green"), message))

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from registry.build.errors import EntryInvalid, EntryNotFound
 from registry.entry_file import Document, Path_, dotted, parse_document, read_document, refuse
+from sandbox.egress.errors import RuleInvalid
+from sandbox.egress.rules import Rules
 
 ENTRY_FILE = "server.yaml"
 CATEGORIES = (
@@ -49,7 +51,7 @@ Argument = Annotated[str, StringConstraints(max_length=4096)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Integrity = Annotated[str, StringConstraints(pattern=r"^sha512-[A-Za-z0-9+/]{86}==$")]  # W3C Subresource Integrity
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https://[^\s<>\"']+$", max_length=500)]
-# Exact host, or *.suffix; docs/architecture.md, sandbox
+# Exact host, literal IPv4 address, or *.suffix; docs/egress.md
 Host = Annotated[str, StringConstraints(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*:[0-9]{1,5}$", max_length=260)]
 
 
@@ -114,7 +116,18 @@ class Limits(Strict):
 
 
 class Network(Strict):
+    """Where it may connect (docs/egress.md).  ``private``: those of ``hosts`` that may have a private address."""
+
     hosts: list[Host] = Field(default=[], max_length=100)
+    private: list[Host] = Field(default=[], max_length=100)
+
+    @model_validator(mode="after")
+    def can_be_served(self) -> Network:
+        try:
+            Rules.parse({"hosts": self.hosts, "private": self.private})
+        except RuleInvalid as e:
+            raise ValueError(e.message) from e
+        return self
 
 
 class Run(Strict):

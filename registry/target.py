@@ -44,7 +44,8 @@ def locked_image(settings: Settings, name: str) -> str:
 def target_of(settings: Settings, name: str, *, locked: str = "") -> Target:
     """The target of a server in ``settings.servers_dir``.  Raises ``EntryNotFound`` or ``EntryInvalid``."""
     entry = load_entry(settings.servers_dir / name)
-    return Target(entry.name, entry.tier, entry.ref, locked, EntryFacts(relaxations=tuple(sorted(entry.limits()))))
+    facts = EntryFacts(relaxations=tuple(sorted(entry.limits())), hosts=tuple(sorted(entry.run.network.hosts)))
+    return Target(entry.name, entry.tier, entry.ref, locked, facts)
 
 
 def target_of_ref(ref: str, *, tier: str = "built") -> Target:

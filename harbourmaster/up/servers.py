@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.host import Host, install_packages
-from harbourmaster.up.locking import locked_server, write
+from harbourmaster.up.locking import locked_server, run_settings, write
 from harbourmaster.up.progress import ProgressView
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
+from registry.build.builder import BuildContext
 from registry.build.errors import BaseUnavailable
+from registry.build.network import detect
+from registry.build.relay import build_relay, is_built
 from registry.oci.layout import OciLayout
 from registry.pipeline import BuildResult, build_all
 from registry.schema import Entry, load_entries
@@ -47,6 +51,7 @@ def prepare(settings: Settings, engine: Engine, only: tuple[str, ...], *, yes: b
         failed={name: r.error for name, r in results.items() if r.error is not None},
         fresh=[name for name, r in results.items() if r.fresh],
     )
+    _prepare_relay(settings, engine, entries, prepared)
     built = [entry for entry in entries if entry.name not in prepared.failed]
     _admit_and_lock(settings, engine, built, results, prepared)
     return prepared
@@ -61,6 +66,18 @@ def _build(settings: Settings, engine: Engine, entries: list[Entry], *, yes: boo
     install_packages(Host.look(), MMDEBSTRAP, why, yes=yes, say=say)
     with ProgressView() as progress:
         return build_all(settings, engine, entries, progress)
+
+
+def _prepare_relay(settings: Settings, engine: Engine, entries: list[Entry], prepared: Prepared) -> None:
+    """Servers with network rules need the relay; where it cannot be built, they are left out and say why."""
+    connected = [e.name for e in entries if e.run.network.hosts and e.name not in prepared.failed]
+    if not connected or is_built(settings):
+        return
+    try:
+        with ProgressView() as progress:
+            build_relay(BuildContext.create(settings, engine.client, detect(os.environ), progress))
+    except HarbourError as e:
+        prepared.failed |= dict.fromkeys(connected, e)
 
 
 class _Witness(Verifier):
@@ -112,7 +129,8 @@ def _admit(
         admitted = admitter.admit(entry.name)
         before = lock.get(entry.name)
         same = before is not None and (before.image, before.image_id) == (admitted.image, admitted.image_id)
-        if before is not None and same and before.profile == profile and entry.name not in verifier.seen:
+        same = same and before is not None and (before.profile, before.run) == (profile, run_settings(entry))
+        if same and entry.name not in verifier.seen:
             prepared.ready[entry.name] = admitted
             return None
         if entry.name not in verifier.seen:  # a cached verdict, but no line in the lock: walk the chain again

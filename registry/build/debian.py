@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -139,9 +140,32 @@ def package_layer(
                 normalise(layer, sink, Rules(keep=keep_in_debian_layer, owners=True))
 
 
-def _inputs(network: BuildNetwork) -> bytes:
+def compiled(
+    client: docker.DockerClient,
+    image_id: str,
+    packages: tuple[str, ...],
+    sources: dict[str, bytes],
+    command: str,
+    network: BuildNetwork,
+    log: LogTail,
+) -> dict[str, bytes]:
+    """Every file in the folder of ``sources`` after ``command`` ran there, with ``packages`` installed; all else is gone."""
+    place = f"{_BUILD_DIR}/work"
+    after = f"cd {place} && {command}"
+    script = _APT_SCRIPT.format(dir=_BUILD_DIR, packages=" ".join(packages), after=after)
+    with _container(client, image_id, script) as container:
+        files = {f"work/{name}": data for name, data in sources.items()}
+        client.api.put_archive(container, "/run", _inputs(network, files))
+        _run(client, container, "compile", log)
+        chunks, _ = client.api.get_archive(container, place)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            found = {Path(m.name).name: archive.extractfile(m) for m in archive if m.isreg()}
+            return {name: stream.read() for name, stream in found.items() if stream is not None}
+
+
+def _inputs(network: BuildNetwork, more: Mapping[str, bytes] | None = None) -> bytes:
     ca = f"{_BUILD_DIR}/ca.pem"
-    files = {"env": network.shell(ca), "apt.conf": network.apt_conf(ca), "ca.pem": network.ca_bundle}
+    files = {"env": network.shell(ca), "apt.conf": network.apt_conf(ca), "ca.pem": network.ca_bundle, **(more or {})}
     return tar_of({f"harbourmaster/{name}": data for name, data in files.items()})
 
 

@@ -33,6 +33,7 @@ class Outlet:
         self.listeners: tuple[Listener, ...] = rules.listeners()
         self.usage: dict[str, Usage] = {rule.text: Usage() for rule in rules.rules}
         self.sandbox = ""  # its container, once there is one
+        self.closed = False
         self.total = 0
         self.limits = broker.limits
         self.look = broker.look
@@ -53,6 +54,7 @@ class Outlet:
 
     def close(self) -> None:
         """Cut every connection and end the relay.  Idempotent."""
+        self.closed = True
         self.channel.close()
         for task, passage in list(self.passages.items()):
             passage.cut("the sandbox was stopped")
