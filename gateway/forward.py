@@ -29,7 +29,7 @@ from gateway.routes import Finder
 from gateway.sessions import Session
 from gateway.shape import shape
 from gateway.upstream import Upstream
-from harbourmaster.core.errors import HarbourError, UnavailableError
+from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
 
 Authorize = Callable[[str, str, Route], None]  # (principal, method, route); raises RefusedError
 HeaderMap = dict[str, str]
@@ -99,7 +99,9 @@ class Forwarder:
         finally:
             if call is not None:
                 client.leave(call)
-            lost = self._recorder.call(_record(client, method, route, call, outcome, code, time.perf_counter() - began))
+            upstream = call.upstream if call is not None else None
+            seconds = time.perf_counter() - began
+            lost = self._recorder.call(_record(client, method, route, upstream, outcome, code, seconds))
         return answer if lost is None else failure(request_id, lost)
 
     def _enter(self, client: Downstream, body: dict[str, Any], route: Route, outlet: Outlet) -> Call:
@@ -138,7 +140,7 @@ class Forwarder:
             return upstream
         try:
             await self._admissions.check(server)
-        except HarbourError:
+        except (RefusedError, IntegrityError):
             self._leases.end_server(server.name)  # what may not run any more does not keep running
             raise
         return await self._leases.open(client, server)
@@ -154,20 +156,28 @@ class Forwarder:
         upstream.send(call, body)
 
     async def subscribe(self, client: Downstream, uri: str) -> bool:
-        """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, or will not."""
+        """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, will not or may not."""
+        began, route, upstream, outcome, code = time.perf_counter(), None, None, "refused", ""
         try:
+            self._recorder.check()
             route = self.index.resource(uri)
             server = self.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
                 return False
+            self._authorize(client.principal, "resources/subscribe", route)
             upstream = await self._connection(client, server)
+            reply: dict[str, Any] = {"result": {}}
             if not upstream.modern:
                 reply = await upstream.request("resources/subscribe", {"uri": route.name}, self._timeout)
-                if "result" not in reply:
-                    return False
-            upstream.subscriptions.add(route.name)
-        except HarbourError:
+            outcome = _outcome(reply)
+        except HarbourError as e:
+            outcome, code = _kind(e), e.code
+        lost = self._recorder.call(
+            _record(client, "resources/subscribe", route, upstream, outcome, code, time.perf_counter() - began)
+        )
+        if outcome != "ok" or lost is not None or route is None or upstream is None:
             return False
+        upstream.subscriptions.add(route.name)
         return True
 
     def unsubscribe(self, client: Downstream, uri: str) -> None:
@@ -241,7 +251,13 @@ def _kind(error: HarbourError) -> str:
 
 
 def _record(
-    client: Downstream, method: str, route: Route | None, call: Call | None, outcome: str, code: str, seconds: float
+    client: Downstream,
+    method: str,
+    route: Route | None,
+    upstream: Upstream | None,
+    outcome: str,
+    code: str,
+    seconds: float,
 ) -> dict[str, Any]:
     record = {
         "kind": "call",
@@ -252,7 +268,7 @@ def _record(
         "session": client.label,
         "outcome": outcome,
         "duration_ms": round(seconds * 1000, 3),
-        "sandbox": call.upstream.sandbox_id if call is not None and call.upstream is not None else "",
+        "sandbox": upstream.sandbox_id if upstream is not None else "",
     }
     if code:
         record["code"] = code

@@ -22,6 +22,7 @@ from gateway.router import Router
 from gateway.sessions import Session, Sessions
 from gateway.tokens import TokenStore
 from gateway.upstream import SandboxStarter
+from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 
 log = logging.getLogger("gateway")
@@ -82,6 +83,7 @@ class Gateway:
         self._modern: dict[tuple[str, str], ModernClient] = {}
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
         self._sweeper: asyncio.Task[None] | None = None
+        self._complaint = ""
 
     @property
     def index(self) -> Index:
@@ -108,6 +110,9 @@ class Gateway:
 
     def open_session(self, principal: str) -> Session:
         """A new HTTP session.  Raises ``TooManySessions``."""
+        evicted = self.sessions.to_evict()
+        if evicted is not None:
+            self.close(evicted)
         session = self.sessions.create(principal, asyncio.get_running_loop())
         session.public_uri = self.public_uri
         return session
@@ -188,8 +193,16 @@ class Gateway:
             client.ping()
 
     async def _look_for_changes(self) -> None:
-        self.tokens.refresh()
-        servers = await asyncio.to_thread(self._reload) if self._reload is not None else None
+        """Files that cannot be read leave everything as it is, and are complained about once."""
+        try:
+            self.tokens.refresh()
+            servers = await asyncio.to_thread(self._reload) if self._reload is not None else None
+        except HarbourError as e:
+            if e.message != self._complaint:
+                log.error("%s [%s]; nothing was changed", e.message, e.code)
+            self._complaint = e.message
+            return
+        self._complaint = ""
         if servers is not None:
             self.serve(servers)
 

@@ -204,11 +204,21 @@ class Sessions:
         return session if session is not None and session.principal == principal else None
 
     def create(self, principal: str, loop: asyncio.AbstractEventLoop) -> Session:
-        if len(self._by_id) >= LIMITS.sessions:
-            raise TooManySessions(f"{LIMITS.sessions} sessions are open", remedy="end some, or wait")
         session = Session(principal, secrets.token_urlsafe(32), loop)
         self._by_id[session.id] = session
         return session
+
+    def to_evict(self) -> Session | None:
+        """When no more sessions fit: the one longest unused.  Raises ``TooManySessions`` when all are in use.
+
+        Many clients leave without saying so.
+        """
+        if len(self._by_id) < LIMITS.sessions:
+            return None
+        idle = [s for s in self._by_id.values() if s.stream is NOWHERE and not s.calls]
+        if not idle:
+            raise TooManySessions(f"{LIMITS.sessions} sessions are in use", remedy="end some, or wait")
+        return min(idle, key=lambda s: s.used)
 
     def remove(self, session: Session) -> None:
         self._by_id.pop(session.id, None)

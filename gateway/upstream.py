@@ -21,6 +21,7 @@ from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.messages import NOTIFICATION, RESPONSE, RequestId, decode, encode, kind_of, notification
 from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.redaction import IN_USE
 
 log = logging.getLogger("gateway.upstream")
 
@@ -224,12 +225,19 @@ class Upstream:
     # -- from the server
 
     def on_line(self, line: bytes) -> None:
+        """Take one line; nothing that a server says may raise into the event loop."""
         try:
             body = decode(line)
             kind = kind_of(body)
         except BadRequest:
             self._garbage(line)
             return
+        try:
+            self._heard(kind, body)
+        except Exception:
+            log.exception("%s said something that could not be passed on (dropped)", self.server.name)
+
+    def _heard(self, kind: int, body: dict[str, Any]) -> None:
         if kind == RESPONSE:
             ours = body["id"]
             call = self.pending.pop(ours, None) if type(ours) is int else None
@@ -280,7 +288,8 @@ class Upstream:
         """Some servers print to stdout; the protocol forbids it, and dropping such a line harms nobody."""
         self._garbled += 1
         if self._garbled == 1:
-            log.warning("%s writes to stdout what is not a message (dropped): %.80r", self.server.name, line)
+            shown = IN_USE.redact(line.decode("utf-8", "backslashreplace"))  # before the cut: half a secret matches nothing
+            log.warning("%s writes to stdout what is not a message (dropped): %.80r", self.server.name, shown)
 
     # -- housekeeping, called by the sweeper
 

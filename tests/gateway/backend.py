@@ -35,6 +35,7 @@ TOOLS = [
     tool("roots"),
     tool("touch"),
     tool("numbers"),
+    tool("absurd"),
     tool("last_cancelled"),
     tool(
         "region", inputSchema={"type": "object", "properties": {"where": {"type": "string", "x-mcp-header": "Where"}}}
@@ -193,6 +194,24 @@ class Backend:
     def tool_garbage(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         sys.stdout.write('not json\n\n[1,2]\n{"jsonrpc":"2.0","id":true,"result":{}}\n')
         self.text(request_id, "still here")
+
+    def tool_absurd(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        deep: Any = []
+        for _ in range(900):
+            deep = [deep]
+        for body in (
+            {"method": "notifications/message", "params": {"level": [], "data": deep}},
+            {"method": "notifications/progress", "params": {"progressToken": {}, "progress": deep}},
+            {"method": "notifications/cancelled", "params": {"requestId": []}},
+            {"method": "notifications/resources/updated", "params": {"uri": {}}},
+            {"method": "elicitation/create", "params": {"_meta": {"progressToken": deep}}, "id": "x"},
+            {"method": "elicitation/create", "params": {"_meta": 7}, "id": ""},
+            {"id": [], "result": {}},
+            {"id": 10**30, "result": {}},
+            {"id": 10**6, "error": None},
+        ):
+            self.say(**body)
+        self.text(request_id, "said it all")
 
     def ask(self, request_id: Any, method: str, params: dict[str, Any]) -> None:
         self.asked += 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.limits import LIMITS
+from gateway.limits import LIMITS, Limits
 from harbourmaster.core.errors import RefusedError, UnavailableError
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend
@@ -245,3 +245,33 @@ async def test_a_gateway_whose_audit_cannot_be_written_does_not_start(settings: 
     with pytest.raises(AuditGone):
         async with running(settings, world):
             pass
+
+
+async def test_a_new_session_takes_the_place_of_the_one_longest_unused(
+    http: Http, gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.sessions.LIMITS", Limits(sessions=2))
+    one, two = await http.initialize(), await http.initialize()
+    async with http.events("GET", Mcp_Session_Id=one):
+        await until(lambda: getattr(gateway.sessions.get(one, "default").stream, "started", False))
+        await http.initialize()
+        assert (await http.request(body=rpc("ping"), Mcp_Session_Id=two)).status == 404
+        assert (await http.call(one, "ping"))["result"] == {}, "it has a stream, so it is in use"
+
+
+async def test_a_server_that_says_absurd_things_harms_nobody(http: Http) -> None:
+    session = await http.initialize(capabilities={"elicitation": {}})
+    *_, last = await http.call(session, "tools/call", tool_call("absurd"))
+    assert text(last) == "said it all"
+    assert text(await http.call(session, "tools/call", tool_call("counter"))) == "1"
+
+
+async def test_a_lock_or_token_file_that_cannot_be_read_changes_nothing(
+    http: Http, world: World, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = await http.initialize()
+    before = settings.tokens_file.read_bytes()
+    settings.tokens_file.write_text("{")
+    await until(lambda: "token.file_invalid" in caplog.text)
+    assert (await http.call(session, "ping"))["result"] == {}
+    settings.tokens_file.write_bytes(before)
