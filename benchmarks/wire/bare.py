@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -57,6 +60,15 @@ class Bare:
         await send({"type": "http.response.body", "body": out})
 
 
+class Server(uvicorn.Server):
+    """Ends at SIGTERM without raising it again, so that its sandbox can be stopped."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
+        yield
+
+
 async def serve(image_id: str, port: int) -> None:
     settings = Settings.load()
     engine = Engine.connect(settings)
@@ -67,7 +79,7 @@ async def serve(image_id: str, port: int) -> None:
     config = uvicorn.Config(
         bare, host="127.0.0.1", port=port, loop="none", lifespan="off", log_config=None, access_log=False
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     print(f"http://127.0.0.1:{port}/mcp - -", flush=True)
     try:
         await server.serve()
