@@ -1,6 +1,6 @@
 """Search under load: generated catalogs of 300 to 10,000 servers (ten tools each), eight people typing at once.
 
-    python benchmarks/search.py [--servers 300,3000,10000] [--database postgresql://...] [--users 8] [--seconds 10]
+    python -m benchmarks.search [--servers 300,3000,10000] [--database postgresql://...] [--users 8] [--seconds 10]
 
 Times move between runs and machines: compare the rows of one run.  What is printed: milliseconds per search as each user
 sees it (p50, p99), searches per second over all users, seconds to import and to build the index, and its memory.

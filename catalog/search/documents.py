@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,21 +87,19 @@ def words_of(card: Card, tools: list[tuple[str, str, list[str]]], keywords: str,
     }
 
 
-def load(session: Session, registry: str) -> list[SearchDocument]:
+def load(session: Session, registry: str) -> Iterator[SearchDocument]:
     """Every entry that ``registry`` shows and that is not deleted; of one name in two sources, the first source's."""
     cards = _cards(session, registry)
     versions = {r.entry_id: r for r in session.execute(text(_VERSIONS)) if r.entry_id in cards}
-    tools = _tools(session)
     _attach(session, cards, versions)
     _judge(session, cards)
-    documents = []
+    tools = _tools(session)
     for card in cards.values():
         version = versions.get(card.id)
-        listed = tools.get(version.id, []) if version else []
+        listed = tools.pop(version.id, []) if version else []
         card.tools = len(listed)
         found = words_of(card, listed, version.keywords if version else "", version.readme if version else "")
-        documents.append(SearchDocument(card, found))
-    return documents
+        yield SearchDocument(card, found)
 
 
 _CARDS = """

@@ -67,6 +67,12 @@ class FacetIndex:
     def __init__(self, cards: list[Card]) -> None:
         self._size = len(cards)
         self._facets = {facet: _facet(cards, values_of) for facet, values_of in FACETS.items()}
+        sizes = [len(f.values) for f in self._facets.values()]
+        self._starts = dict(zip(self._facets, np.cumsum([0, *sizes]).tolist(), strict=False))
+        # All facets in one row, so that one count serves them all.
+        self._docs = np.concatenate([f.docs for f in self._facets.values()])
+        self._codes = np.concatenate([f.codes + self._starts[n] for n, f in self._facets.items()])
+        self._values = sum(sizes)
 
     def mask(self, filters: Mapping[str, tuple[str, ...]], *, without: str = "") -> Mask:
         """Documents that pass ``filters``, the facet ``without`` left out."""
@@ -86,13 +92,23 @@ class FacetIndex:
         result: Mask = combine.reduce(masks)
         return result
 
+    def all_counts(self, matched: Mask) -> dict[str, dict[str, int]]:
+        """For each facet, how many matched documents have each value: the largest first, the fixed ones always."""
+        counted = np.bincount(self._codes[matched[self._docs]], minlength=self._values)
+        return {
+            n: _named(n, f, counted[self._starts[n] : self._starts[n] + len(f.values)]) for n, f in self._facets.items()
+        }
+
     def counts(self, name: str, matched: Mask) -> dict[str, int]:
-        """How many matched documents have each value: the largest first, the fixed ones always."""
         facet = self._facets[name]
-        counted = np.bincount(facet.codes[matched[facet.docs]], minlength=len(facet.values))
-        order = np.argsort(-counted, kind="stable")[:MAX_FACET_VALUES]
-        found = {facet.values[n]: int(counted[n]) for n in order if counted[n]}
-        return found | {v: 0 for v in FIXED.get(name, ()) if v not in found and name != "category"}
+        return _named(name, facet, np.bincount(facet.codes[matched[facet.docs]], minlength=len(facet.values)))
+
+
+def _named(name: str, facet: _Facet, counted: NDArray[np.int64]) -> dict[str, int]:
+    order = np.flatnonzero(counted)
+    order = order[np.argsort(-counted[order], kind="stable")][:MAX_FACET_VALUES]
+    found = {facet.values[n]: int(counted[n]) for n in order}
+    return found | {v: 0 for v in FIXED.get(name, ()) if v not in found and name != "category"}
 
 
 def _facet(cards: list[Card], values_of: Callable[[Card], tuple[str, ...]]) -> _Facet:

@@ -5,9 +5,10 @@ Immutable after ``build``; many threads may search it at once.
 
 from __future__ import annotations
 
-import math
+from array import array
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,76 +60,76 @@ class Index:
         return [(self.surface[n], int(self.surface_term[n]), edits) for n, edits in self.speller.near(word)]
 
 
-def build(documents: list[SearchDocument]) -> Index:
-    surface_stem: dict[str, str] = {}
-    counted = [{f: _stems(w, surface_stem) for f, w in d.fields.items()} for d in documents]
-    average = _average_lengths(counted)
-    frequency: dict[str, dict[int, float]] = {}
-    for number, fields in enumerate(counted):
-        for term, tf in _weighted(fields, average).items():
-            frequency.setdefault(term, {})[number] = tf
-    terms = {term: n for n, term in enumerate(sorted(frequency))}
-    starts, docs, weights, idf = _arrays(frequency, terms, len(documents))
-    surface = sorted(surface_stem)
+def build(documents: Iterable[SearchDocument]) -> Index:
+    """Documents are read one by one and let go: only counts stay."""
+    counts = _Counts()
+    cards = []
+    for number, document in enumerate(documents):
+        cards.append(document.card)
+        counts.add(number, document.fields)
+    starts, docs, tf = _postings(counts, len(cards))
+    held = np.diff(starts)
+    idf = np.log1p((len(cards) - held + 0.5) / (held + 0.5)).astype(np.float32)
+    surface = sorted(counts.words)
     return Index(
-        cards=[d.card for d in documents],
-        terms=terms,
+        cards=cards,
+        terms=counts.terms,
         starts=starts,
         docs=docs,
-        weights=weights,
+        weights=(tf * (K1 + 1) / (tf + K1) * np.repeat(idf, held)).astype(np.float32),
         idf=idf,
         surface=surface,
-        surface_term=np.asarray([terms[surface_stem[w]] for w in surface], dtype=np.int32),
+        surface_term=np.asarray([counts.words[w] for w in surface], dtype=np.int32),
         speller=Speller(surface),
-        names=_names(documents),
-        prior=np.asarray([_prior(d.card) for d in documents], dtype=np.float32),
+        names=_names(cards),
+        prior=np.asarray([_prior(card) for card in cards], dtype=np.float32),
     )
 
 
-def _stems(found: list[str], surface_stem: dict[str, str]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for word, n in Counter(found).items():
+class _Counts:
+    """How often each term stands in each field of each document, as four parallel columns."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, int] = {}
+        self.words: dict[str, int] = {}
+        """Words as written -> number of their stem."""
+        self.term, self.doc, self.field, self.count = array("i"), array("i"), array("i"), array("i")
+
+    def add(self, number: int, fields: dict[str, list[str]]) -> None:
+        for place, name in enumerate(FIELDS):
+            counted = Counter(t for word in fields[name] if (t := self._term(word)) >= 0)
+            self.term.extend(counted)
+            self.count.extend(counted.values())
+            self.doc.extend([number] * len(counted))
+            self.field.extend([place] * len(counted))
+
+    def _term(self, word: str) -> int:
+        known = self.words.get(word)
+        if known is not None:
+            return known
         if word in STOPWORDS:
-            continue
-        root = surface_stem.get(word)
-        if root is None:
-            root = surface_stem[word] = stem(word)
-        counts[root] += n
-    return counts
+            return -1
+        number = self.words[word] = self.terms.setdefault(stem(word), len(self.terms))
+        return number
 
 
-def _average_lengths(counted: list[dict[str, Counter[str]]]) -> dict[str, float]:
-    """Mean length of a field over the documents that have it."""
-    average = {}
-    for name in FIELDS:
-        lengths = [n for fields in counted if (n := fields[name].total())]
-        average[name] = sum(lengths) / len(lengths) if lengths else 1.0
-    return average
-
-
-def _weighted(fields: dict[str, Counter[str]], average: dict[str, float]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for name, counts in fields.items():
-        if not counts:
-            continue
-        weight, b = FIELDS[name]
-        share = weight / (1 - b + b * counts.total() / average[name])
-        for term, n in counts.items():
-            total[term] = total.get(term, 0.0) + share * n
-    return total
-
-
-def _arrays(
-    frequency: dict[str, dict[int, float]], terms: dict[str, int], size: int
-) -> tuple[NDArray[np.int64], Ints, Floats, Floats]:
-    lists = [frequency[t] for t in terms]
-    starts = np.zeros(len(lists) + 1, dtype=np.int64)
-    np.cumsum([len(x) for x in lists], out=starts[1:])
-    docs = np.fromiter((d for x in lists for d in x), dtype=np.int32, count=int(starts[-1]))
-    tf = np.fromiter((w for x in lists for w in x.values()), dtype=np.float32, count=int(starts[-1]))
-    idf = np.asarray([math.log(1 + (size - len(x) + 0.5) / (len(x) + 0.5)) for x in lists], dtype=np.float32)
-    weights = (tf * (K1 + 1) / (tf + K1)) * np.repeat(idf, np.diff(starts))
-    return starts, docs, weights.astype(np.float32), idf
+def _postings(counts: _Counts, size: int) -> tuple[NDArray[np.int64], Ints, Floats]:
+    """BM25F's pseudo frequency of each term in each document, ordered by term and document."""
+    term, doc, field, count = (
+        np.frombuffer(c, dtype=np.int32) for c in (counts.term, counts.doc, counts.field, counts.count)
+    )
+    weight = np.asarray([w for w, _ in FIELDS.values()])
+    b = np.asarray([b for _, b in FIELDS.values()])
+    place = doc.astype(np.int64) * len(FIELDS) + field
+    lengths = np.bincount(place, weights=count, minlength=size * len(FIELDS)).reshape(size, len(FIELDS))
+    average = lengths.sum(axis=0) / np.maximum((lengths > 0).sum(axis=0), 1)
+    share = weight / (1 - b + b * lengths / np.maximum(average, 1e-9))
+    tf = share.ravel()[place] * count
+    key = term.astype(np.int64) * max(size, 1) + doc
+    pairs, inverse = np.unique(key, return_inverse=True)
+    total = np.bincount(inverse, weights=tf, minlength=len(pairs)).astype(np.float32)
+    starts = np.searchsorted(pairs, np.arange(len(counts.terms) + 1, dtype=np.int64) * max(size, 1))
+    return starts, (pairs % max(size, 1)).astype(np.int32), total
 
 
 def _prior(card: Card) -> float:
@@ -143,10 +144,12 @@ def _key(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
-def _names(documents: list[SearchDocument]) -> dict[str, list[int]]:
+def _names(cards: list[Card]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
-    for number, document in enumerate(documents):
-        for text in {document.card.name, document.card.title}:
-            if key := _key(text):
-                found.setdefault(key, []).append(number)
+    for number, card in enumerate(cards):
+        for text in (card.name, card.title):
+            numbers = found.setdefault(_key(text), [])
+            if number not in numbers:
+                numbers.append(number)
+    found.pop("", None)
     return found

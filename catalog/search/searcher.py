@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import QueryInvalid
 from catalog.search.documents import Card, load
-from catalog.search.filters import FACETS, FacetIndex, Mask, checked
+from catalog.search.filters import FacetIndex, Mask, checked
 from catalog.search.index import Floats, Index, build
 from catalog.search.query import understand
 from catalog.search.ranking import scores
@@ -118,8 +118,7 @@ class Searcher:
     def _build(self) -> _Built:
         revision = self._store.revision()  # before reading: a change meanwhile is then seen at the next search
         with self._store.reading() as session:
-            documents = load(session, self._registry)
-        index = build(documents)
+            index = build(load(session, self._registry))
         return _Built(revision, index, FacetIndex(index.cards))
 
 
@@ -144,7 +143,7 @@ def _order(request: SearchRequest, index: Index, found: Floats | None, kept: Mas
 
 def _facets(index: FacetIndex, filters: Mapping[str, tuple[str, ...]], matched: Mask) -> dict[str, dict[str, int]]:
     """Each facet's counts under the other facets' filters, so that a choice never hides its alternatives."""
-    everything = matched & index.mask(filters)
-    return {
-        f: index.counts(f, matched & index.mask(filters, without=f) if filters.get(f) else everything) for f in FACETS
+    counted = index.all_counts(matched & index.mask(filters))
+    return counted | {
+        f: index.counts(f, matched & index.mask(filters, without=f)) for f, wanted in filters.items() if wanted
     }

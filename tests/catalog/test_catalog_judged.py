@@ -24,7 +24,7 @@ def test_ours_reaches_the_promised_quality_and_beats_plain_bm25(
     service.sync_source(sqlite_store, settings, "judged")
     searcher = Searcher(sqlite_store)
     with sqlite_store.reading() as session:
-        plain = evaluate.plain_bm25(load(session, "default"))
+        plain = evaluate.plain_bm25(list(load(session, "default")))
 
     def ours(query: str) -> list[str]:
         return [h.card.name for h in searcher.search(SearchRequest(query, limit=10)).hits]

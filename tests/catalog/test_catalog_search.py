@@ -18,6 +18,9 @@ from catalog.search.typos import distance
 from catalog.store import Store
 from harbourmaster.core.digests import sha256
 
+# What a query means has nothing to do with the database; test_both_databases_rank_alike compares them.
+SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
 
 def entry(
     name: str, description: str = "", *, title: str = "", tools: tuple[str, ...] = (), **more: object
@@ -87,6 +90,7 @@ def find(searcher: Searcher, text: str, **more: object) -> list[str]:
     return found(searcher.search(SearchRequest(text, **more)))  # type: ignore[arg-type]
 
 
+@SQLITE
 @pytest.mark.parametrize(
     ("query", "first"),
     [
@@ -133,6 +137,7 @@ def test_what_nobody_has_finds_nothing(searcher: Searcher) -> None:
     assert (page.total, page.hits) == (0, [])
 
 
+@SQLITE
 @pytest.mark.parametrize(
     "query", ["", "   ", "the", "!!!", "a" * 10_000, "\x00", "' OR 1=1 --", '"(*', "日本語", "𝕏" * 50]
 )
@@ -140,6 +145,7 @@ def test_any_text_is_a_query(searcher: Searcher, query: str) -> None:
     searcher.search(SearchRequest(query, prefix=True))
 
 
+@SQLITE
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
@@ -188,6 +194,7 @@ def test_sorting_by_tools_puts_the_richest_first(searcher: Searcher) -> None:
     assert find(searcher, "", sort="tools")[0] == "kubernetes"
 
 
+@SQLITE
 @pytest.mark.parametrize(
     "request_",
     [

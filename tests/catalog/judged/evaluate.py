@@ -107,7 +107,7 @@ def main(folder: str, *options: str) -> None:
             return [h.card.name for h in searcher.search(SearchRequest(query, limit=DEPTH, facets=False)).hits]
 
         with store.reading() as session:
-            plain = plain_bm25(load(session, "default"))
+            plain = plain_bm25(list(load(session, "default")))
         for name in [half] if half else ["tuning", "unseen"]:
             judged = read_queries(name)
             for label, rank in (("plain BM25", plain), ("ours", ours)):
