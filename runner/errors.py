@@ -17,6 +17,7 @@ HarbourError
 |   |-- ToolCallInvalid      runner.tool_call_invalid      the model's tool call does not fit the tool, also after a repair
 |   |-- ModelInUse           runner.model_in_use           the model answers requests or carries other tags
 |   |-- Unsupported          runner.unsupported            the model or this build cannot do that
+|   |-- TokenRefused         runner.token_refused          no token, or a wrong one
 |   `-- HostRefused          runner.host_refused           a browser's page or another host name asks
 |-- UnavailableError
 |   |-- EngineMissing        runner.engine_missing         llama-cpp-python is not installed
@@ -96,6 +97,10 @@ class ModelInUse(RefusedError):
 
 class Unsupported(RefusedError):
     code = "runner.unsupported"
+
+
+class TokenRefused(RefusedError):
+    code = "runner.token_refused"
 
 
 class HostRefused(RefusedError):

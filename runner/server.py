@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import sys
+from pathlib import Path
 
 import uvicorn
 
+from harbourmaster.core.files import SECRET_MODE, make_private_dir, write_atomic
 from harbourmaster.core.settings import RUNNER_PORT, Settings
-from runner.api.app import create_app
+from runner.api.app import LOOPBACK, create_app
 from runner.service import Runner
 
 SHUTDOWN_S = 5  # for requests in flight when asked to stop
@@ -18,8 +22,11 @@ def serve(
 ) -> None:
     """Run until SIGINT or SIGTERM."""
     runner = Runner.open(settings)
+    open_to_all = host in LOOPBACK  # all on this machine, that is; other addresses want a token
+    if not open_to_all:
+        sys.stderr.write(f"requests need the token in {token_file(settings)}\n")
     config = uvicorn.Config(
-        create_app(runner, allowed_hosts=() if host in ("127.0.0.1", "localhost", "::1") else (host,)),
+        create_app(runner, allowed_hosts=() if open_to_all else ("*",), token="" if open_to_all else token(settings)),
         host=host,
         port=port,
         log_level=settings.log_level,
@@ -28,6 +35,22 @@ def serve(
         server_header=False,
     )
     asyncio.run(_serve(uvicorn.Server(config), runner, preload))
+
+
+def token_file(settings: Settings) -> Path:
+    return settings.home / "secrets" / "runner-token"
+
+
+def token(settings: Settings) -> str:
+    """Made on first use, readable by its owner only."""
+    path = token_file(settings)
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        make_private_dir(path.parent)
+        new = secrets.token_urlsafe(32)
+        write_atomic(path, new.encode(), mode=SECRET_MODE)
+        return new
 
 
 async def _serve(server: uvicorn.Server, runner: Runner, preload: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from runner.api.docker import BACKEND, Docker
 from runner.api.errors import response_for
 from runner.api.ollama import Ollama
 from runner.api.openai import OpenAI
-from runner.errors import EngineFailed, HostRefused, ResponseNotFound
+from runner.errors import EngineFailed, HostRefused, ResponseNotFound, TokenRefused
 from runner.service import Runner
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,11 @@ SANDBOX_HOST = "model-runner.docker.internal"  # how containers name the runner,
 V1_PREFIXES = ("/v1", "/engines/v1", "/engines/{engine}/v1")
 
 
-def create_app(runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = ()) -> ASGIApp:
+def create_app(
+    runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = (), token: str = ""
+) -> ASGIApp:
+    """``token``: what every request must carry; empty: none is needed (loopback only)."""
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
@@ -50,7 +55,7 @@ def create_app(runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_ori
     app.add_exception_handler(404, _on_unknown)
     app.add_exception_handler(405, _on_unknown)
     app.add_exception_handler(Exception, _on_fault)
-    return Gate(app, [*LOOPBACK, SANDBOX_HOST, *allowed_hosts], list(allowed_origins))
+    return Gate(app, [*LOOPBACK, SANDBOX_HOST, *allowed_hosts], list(allowed_origins), token)
 
 
 def _add_openai(app: FastAPI, api: OpenAI) -> None:
@@ -116,26 +121,38 @@ async def _on_fault(request: Request, error: Exception) -> Response:
 
 
 class Gate:
-    """Host and Origin checks, before anything else runs."""
+    """Host, Origin and token, before anything else runs."""
 
-    def __init__(self, app: ASGIApp, hosts: list[str], origins: list[str]) -> None:
-        self._app, self._hosts, self._origins = app, {h.lower() for h in hosts}, set(origins)
+    def __init__(self, app: ASGIApp, hosts: list[str], origins: list[str], token: str = "") -> None:
+        self._app, self._hosts, self._origins, self._token = app, {h.lower() for h in hosts}, set(origins), token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = {k: v.decode("latin-1") for k, v in scope["headers"] if k in (b"host", b"origin")}
-            refused = self._refusal(headers.get(b"host", ""), headers.get(b"origin"))
+            headers = {k: v.decode("latin-1") for k, v in scope["headers"] if k in _LOOKED_AT}
+            refused = self._refusal(headers)
             if refused:
                 await response_for(refused, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _refusal(self, host: str, origin: str | None) -> HostRefused | None:
-        name = (urlsplit(f"//{host}").hostname or "").lower()
-        if name not in self._hosts:
+    def _refusal(self, headers: dict[bytes, str]) -> HarbourError | None:
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        if "*" not in self._hosts and _name(host) not in self._hosts:
             return HostRefused(f"the host {host!r} is not this runner's", remedy="call it by 127.0.0.1 or localhost")
-        if origin is None or origin in self._origins:
-            return None
-        if (urlsplit(origin).hostname or "") in LOOPBACK:
-            return None
-        return HostRefused(f"pages of {origin} may not use the runner", remedy="add the origin to the settings")
+        if origin is not None and origin not in self._origins and _name(origin) not in LOOPBACK:
+            return HostRefused(f"pages of {origin} may not use the runner", remedy="add the origin to the settings")
+        given = headers.get(b"authorization", "").removeprefix("Bearer ") or headers.get(b"x-api-key", "")
+        if self._token and not secrets.compare_digest(given.encode(), self._token.encode()):
+            return TokenRefused("no valid token came with the request", remedy="send Authorization: Bearer TOKEN")
+        return None
+
+
+_LOOKED_AT = (b"host", b"origin", b"authorization", b"x-api-key")
+
+
+def _name(address: str) -> str:
+    """The host name in ``host:port`` or ``scheme://host:port``; empty for what is neither."""
+    try:
+        return (urlsplit(address if "//" in address else f"//{address}").hostname or "").lower()
+    except ValueError:
+        return ""

@@ -25,6 +25,7 @@ _STATUS: list[tuple[type[HarbourError], int]] = [  # the first that fits
     (errors.RequestTooLarge, 413),
     (errors.ModelInUse, 409),
     (errors.HostRefused, 403),
+    (errors.TokenRefused, 401),
     (errors.ToolCallInvalid, 502),
     (errors.EngineDied, 502),
     (errors.EngineMissing, 503),

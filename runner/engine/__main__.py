@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     limits = Limits(context, cells, spec.running, max(spec.slots, spec.running), spec.batch)
     embedder = Embedder(model, context=context, threads=threads)
     memory = _context(model, limits, threads)
+    limits = replace(limits, cells=memory.cells)  # the library rounds up
     loop = asyncio.get_running_loop()
     writer = Writer(model, memory, embedder, limits, lambda e: _tell(loop, session, e))
     template, note = _template(spec, model)
@@ -83,7 +85,7 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
         "ev": "ready",
         "facts": vars(model.facts),
         "context": context,
-        "cells": cells,
+        "cells": limits.cells,
         "running": spec.running,
         "embed_limit": embedder.limit,
         "template": template.source if template else "",
