@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,11 @@ import typer
 from gateway.cli_errors import ServerUnknown
 from gateway.cli_output import columns, visible
 from gateway.lock import LockedServer, read_lock, update_lock
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.secrets import SecretId, SecretStore, declared_from, missing
 from harbourmaster.core.settings import Settings
+
+log = logging.getLogger("gateway.cli")
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -23,16 +29,20 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="servers in 
 @app.command("ls")
 def ls(as_json: Json = False) -> None:
     """The servers in the lock."""
-    lock = read_lock(Settings.load().lock_file)
+    settings = Settings.load()
+    lock = read_lock(settings.lock_file)
+    needs = {s.name: _missing(settings, s) for s in lock.values()}
     if as_json:
-        print(json.dumps([_row(s) for s in lock.values()], indent=2))
+        rows_ = [_row(s) | {"missing_secrets": [m.name for m in needs[s.name]]} for s in lock.values()]
+        print(json.dumps(rows_, indent=2))
         return
     rows = [
-        (s.name, "enabled" if s.enabled else "disabled", s.tier, s.version, str(_count(s, "tools")), s.image[:19])
+        (s.name, _state(s, needs[s.name]), s.tier, s.version, str(_count(s, "tools")), s.image[:19])
         for _, s in sorted(lock.items())
     ]
     header = ("SERVER", "STATE", "TIER", "VERSION", "TOOLS", "IMAGE")
     sys.stdout.write(columns(header, rows) if rows else "no servers yet: hm up builds the starter servers\n")
+    _say_missing(needs[s.name] for s in lock.values() if s.enabled)
 
 
 @app.command("enable")
@@ -70,10 +80,35 @@ def _switch(names: list[str], *, on: bool) -> None:
                 lock[name] = dataclasses.replace(lock[name], enabled=on)
                 changed.append(name)
 
-    update_lock(Settings.load().lock_file, change)
+    settings = Settings.load()
+    lock = update_lock(settings.lock_file, change)
     word = "enabled" if on else "disabled"
     for name in dict.fromkeys(names):
         print(f"{name} is {word}{'' if name in changed else ' already'}")
+    if on:
+        _say_missing(_missing(settings, lock[name]) for name in dict.fromkeys(names))
+
+
+def _missing(settings: Settings, server: LockedServer) -> list[SecretId]:
+    """Required secrets that nobody set.  Listing servers must work where the secrets cannot be read."""
+    declared = declared_from(server.run)
+    if not declared:
+        return []
+    try:
+        return missing(SecretStore.of(settings), server.name, declared)
+    except HarbourError as e:
+        log.warning("%s (%s)", e.message, e.code)
+        return []
+
+
+def _state(server: LockedServer, needs: list[SecretId]) -> str:
+    state = "enabled" if server.enabled else "disabled"
+    return f"{state}, needs {len(needs)} secret{'s' if len(needs) > 1 else ''}" if needs else state
+
+
+def _say_missing(needs: Iterable[list[SecretId]]) -> None:
+    for secret in (each for some in needs for each in some):
+        sys.stderr.write(f"{secret.server} does not start without {secret.name}; run: {secret.set_command}\n")
 
 
 def _known(lock: dict[str, LockedServer], name: str) -> LockedServer:
@@ -107,6 +142,7 @@ def _page(server: LockedServer) -> str:
         ("profile", server.profile),
         ("pin", server.pin),
         ("network", _hosts(server)),
+        ("secrets", _secrets(server)),
     ]
     offers = [
         (part, ", ".join(_names(server, part))) for part in ("tools", "prompts", "resources", "resourceTemplates")
@@ -119,6 +155,11 @@ def _page(server: LockedServer) -> str:
 def _names(server: LockedServer, part: str) -> list[str]:
     key = {"resources": "uri", "resourceTemplates": "uriTemplate"}.get(part, "name")
     return [str(item[key]) for item in server.listing.get(part, [])]
+
+
+def _secrets(server: LockedServer) -> str:
+    declared = declared_from(server.run)
+    return ", ".join(f"{d.name}{'' if d.required else ' (optional)'} in {d.variable}" for d in declared) or "none"
 
 
 def _hosts(server: LockedServer) -> str:

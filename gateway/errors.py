@@ -25,6 +25,7 @@ from harbourmaster.core.errors import (
     RefusedError,
     UnavailableError,
 )
+from harbourmaster.core.redaction import IN_USE
 
 log = logging.getLogger("gateway")
 
@@ -145,7 +146,7 @@ def wire_error(error: BaseException) -> dict[str, Any]:
         data = {"code": error.code}
         if error.remedy:
             data["remedy"] = error.remedy
-        return {"code": _rpc_code(error), "message": error.message, "data": data}
+        return {"code": _rpc_code(error), "message": IN_USE.redact(error.message), "data": data}
     log.error("unexpected error while answering a request", exc_info=error)
     return {"code": INTERNAL_ERROR, "message": "internal error", "data": {"code": "internal"}}
 

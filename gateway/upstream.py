@@ -288,7 +288,9 @@ class Upstream:
         """Some servers print to stdout; the protocol forbids it, and dropping such a line harms nobody."""
         self._garbled += 1
         if self._garbled == 1:
-            shown = IN_USE.redact(line.decode("utf-8", "backslashreplace"))  # before the cut: half a secret matches nothing
+            shown = IN_USE.redact(
+                line.decode("utf-8", "backslashreplace")
+            )  # before the cut: half a secret matches nothing
             log.warning("%s writes to stdout what is not a message (dropped): %.80r", self.server.name, shown)
 
     # -- housekeeping, called by the sweeper

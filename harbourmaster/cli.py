@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.redaction import IN_USE
 
 # name -> (module:attribute, one line of help).  A group's module is imported only when that group is used, so that
 # `hm call` does not pay for the builder's imports.
@@ -20,6 +21,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "gateway": ("gateway.cli:app", "Run the gateway"),
     "tools": ("gateway.cli_tools:app", "List and inspect tools"),
     "server": ("gateway.cli_server:app", "Enable, disable and inspect servers"),
+    "secret": ("gateway.cli_secret:app", "The secrets that servers get"),
     "token": ("gateway.cli_token:app", "The bearer tokens clients use"),
     "client": ("gateway.cli_client:app", "Connect Claude, Cursor, VS Code and other clients"),
     "lock": ("gateway.cli_lock:app", "The file of digests and pins"),
@@ -74,9 +76,9 @@ def _unused() -> None:
 
 def print_error(error: HarbourError, *, as_json: bool = False) -> None:
     if as_json:
-        sys.stderr.write(json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n")
+        sys.stderr.write(IN_USE.redact(json.dumps({"error": error.as_dict()}, ensure_ascii=False)) + "\n")
         return
-    sys.stderr.write(f"error [{error.code}]: {error.message}\n")
+    sys.stderr.write(f"error [{error.code}]: {IN_USE.redact(error.message)}\n")
     if error.remedy:
         sys.stderr.write(f"  what to do: {error.remedy}\n")
 

@@ -16,6 +16,8 @@ from gateway.lock import LockedServer, enabled, read_lock
 from gateway.tokens import TokenStore
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
 from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.secrets import Delivery, SecretStore, declared_from, deliver
+from harbourmaster.core.secrets.errors import SecretMissing
 from harbourmaster.core.settings import Settings
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
@@ -89,12 +91,26 @@ class LockWatch:
         return self.current() if _stamp(self._path) != self._stamp else None
 
 
+Deliver = Callable[[LockedServer], Delivery]  # blocking; raises when a secret is missing or cannot be read
+
+
+def delivering(settings: Settings) -> Deliver:
+    """Reads a server's secrets anew at every start, so that a rotated one is in the next sandbox."""
+    store = SecretStore.of(settings)
+    return lambda server: deliver(store, server.name, declared_from(server.run))
+
+
 def starter(
-    engine: Engine, profile: Profile, record: Callable[[dict[str, Any]], None], egress: Egress | None = None
+    engine: Engine,
+    profile: Profile,
+    record: Callable[[dict[str, Any]], None],
+    egress: Egress | None = None,
+    secrets: Deliver | None = None,
 ) -> SandboxStarter:
     """Start sandboxes from what was admitted, and record their beginning and end.
 
-    ``egress``: for servers with network rules; without it those are refused.
+    ``egress``: for servers with network rules; without it those are refused.  ``secrets``: for servers that declare
+    some; without it those are refused.
     """
 
     async def start(server: LockedServer, admitted: Any, on_line: OnLine, on_exit: OnExit) -> Sandbox:
@@ -104,7 +120,7 @@ def starter(
                 remedy="look at the change and accept it: hm lock update",
             )
         facts = {"server": server.name, "image": admitted.image}
-        spec = _spec(server, admitted)
+        spec = _spec(server, admitted, await _delivery(server, secrets))
         net = await network(egress, server.name, server.run.get("network") or {})
 
         def ended(exit: Exit) -> None:
@@ -129,14 +145,24 @@ def starter(
     return start
 
 
-def _spec(server: LockedServer, admitted: AdmittedImage) -> SandboxSpec:
+async def _delivery(server: LockedServer, secrets: Deliver | None) -> Delivery:
+    if not declared_from(server.run):
+        return Delivery()
+    if secrets is None:
+        raise SecretMissing(f"{server.name} declares secrets, and none can be given here", remedy="run: hm up")
+    return await asyncio.to_thread(secrets, server)
+
+
+def _spec(server: LockedServer, admitted: AdmittedImage, delivery: Delivery) -> SandboxSpec:
     run = server.run
     return SandboxSpec(
         server=server.name,
         image_id=admitted.image_id,
         image=admitted.image,
         command=tuple(run.get("command", ())),
-        env=dict(run.get("env", {})),
+        env=dict(run.get("env", {})) | dict(delivery.env),
+        secret_env=delivery.secret_env,
+        secret_files=delivery.files,
         user=run.get("user", ""),
         limits=dict(run.get("limits", {})),
         runtime=run.get("runtime", ""),
@@ -170,7 +196,7 @@ async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> As
                 settings,
                 servers,
                 admit=admit,
-                start=starter(engine, profile, audit.append, egress),
+                start=starter(engine, profile, audit.append, egress, delivering(settings)),
                 append=audit.append,
                 tokens=TokenStore(settings.tokens_file),
                 reload=watch.changed,

@@ -138,10 +138,11 @@ def _print_results(results: list[Any], as_json: bool) -> None:
 @app.command("test")
 def test(name: Name, as_json: Json = False, root: Root = None) -> None:
     """Build a server if needed and make the calls its entry promises, in a sandbox without a network."""
+    from harbourmaster.core.secrets import SecretStore
     from registry.build.container import printable
     from registry.cli_progress import progress_view
     from registry.pipeline import build_all
-    from registry.trial import try_calls
+    from registry.trial import own_secrets, try_calls
     from sandbox.engine import Engine
 
     settings = Settings.load()
@@ -152,7 +153,9 @@ def test(name: Name, as_json: Json = False, root: Root = None) -> None:
             result = build_all(settings, engine, entries, view, root=root)[name]
         if result.error:
             raise result.error
-        outcomes = try_calls(engine, entries[0], result.image_id, result.manifest, timeout_s=settings.call_timeout_s)
+        secrets = own_secrets(entries[0], SecretStore.of(settings))
+        timeout = settings.call_timeout_s
+        outcomes = try_calls(engine, entries[0], result.image_id, result.manifest, timeout_s=timeout, secrets=secrets)
     finally:
         engine.close()
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from harbourmaster.core.secrets.delivery import Delivery, delivery_of
 from harbourmaster.core.settings import Settings
 from registry.build.errors import ListingFailed
 from registry.build.image import Built
@@ -29,14 +30,26 @@ _LISTS = {
 _KEPT = ("protocolVersion", "serverInfo", "capabilities", "instructions")
 
 
-def sandbox_spec(entry: Entry, image_id: str, manifest: str, values: dict[str, Any] | None = None) -> SandboxSpec:
-    """How ``entry`` runs with its defaults, or with a person's ``values``."""
+def sandbox_spec(
+    entry: Entry,
+    image_id: str,
+    manifest: str,
+    values: dict[str, Any] | None = None,
+    secrets: Delivery | None = None,
+) -> SandboxSpec:
+    """How ``entry`` runs with its defaults, or with a person's ``values`` and ``secrets``.
+
+    Placeholders stand in for required secrets: many servers list their tools only when they have some key.
+    """
+    delivery = secrets or delivery_of(entry.placeholders())
     return SandboxSpec(
         server=entry.name,
         image_id=image_id,
         image=manifest,
         command=tuple(entry.command(values)),
-        env=entry.environment(values),
+        env=entry.environment(values) | dict(delivery.env),
+        secret_env=delivery.secret_env,
+        secret_files=delivery.files,
         user=entry.run.user or "",
         limits=entry.limits(),
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from harbourmaster.core.secrets import DeclaredSecret
 from registry.build.errors import EntryInvalid, EntryNotFound
 from registry.entry_file import Document, Path_, dotted, parse_document, read_document, refuse
 from sandbox.egress.errors import RuleInvalid
@@ -32,6 +33,7 @@ CATEGORIES = (
     "web",
 )
 MAX_SERVERS = 10_000
+PLACEHOLDER = "placeholder"
 
 _TEMPLATE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _BRACES = re.compile(r"\{\{|\}\}")
@@ -146,11 +148,16 @@ class Run(Strict):
 
 
 class Secret(Strict):
+    model_config = ConfigDict(serialize_by_alias=True)
+
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=128)]
     env: EnvName
     description: Line
     example: Line | None = None
     required: bool = True
+    as_: Literal["env", "file"] = Field(
+        default="env", alias="as", description="file: below /run/secrets, with its path in env + _FILE"
+    )
 
 
 class EnvSetting(Strict):
@@ -191,6 +198,14 @@ class Settings(Strict):
     secrets: list[Secret] = Field(default=[], max_length=50)
     env: list[EnvSetting] = Field(default=[], max_length=50)
     parameters: dict[Parameter, ParameterSpec] = {}
+
+    @model_validator(mode="after")
+    def secrets_are_distinct(self) -> Settings:
+        for what in ("name", "env"):
+            values = [getattr(secret, what) for secret in self.secrets]
+            if len(set(values)) != len(values):
+                raise ValueError(f"two secrets have the same {what}")
+        return self
 
 
 class Expect(Strict):
@@ -241,6 +256,15 @@ class Entry(Strict):
         """Whether a person must give something before the server can run."""
         missing = any(p.default is None for p in self.config.parameters.values())
         return missing or any(s.required for s in self.config.secrets)
+
+    def secrets(self) -> tuple[DeclaredSecret, ...]:
+        """What its sandbox gets, and no other's."""
+        return tuple(DeclaredSecret(s.name, s.env, s.as_ == "file", s.required) for s in self.config.secrets)
+
+    def placeholders(self) -> dict[DeclaredSecret, str]:
+        """Values that stand in for the required secrets where the real ones have no business, as in listing the tools."""
+        examples = {s.name: s.example for s in self.config.secrets}
+        return {each: examples[each.name] or PLACEHOLDER for each in self.secrets() if each.required}
 
     def templates(self) -> Iterator[tuple[Path_, str]]:
         """Each ``{{name}}`` in the command and environment, with where it stands."""
@@ -331,6 +355,7 @@ def _check_runtime(document: Document, entry: Entry) -> None:
     if entry.build.constraints and wanted == "node":
         raise _at(document, ("build", "constraints"), "only pypi sources have constraints", "pin it in package.json")
     declared = {secret.env for secret in entry.config.secrets}
+    declared |= {secret.variable for secret in entry.secrets()}
     for name in entry.run.env:
         if name in declared:
             raise _at(document, ("run", "env", name), "is a secret's variable too", "a secret is never in the entry")

@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from harbourmaster.core.redaction import IN_USE
+from harbourmaster.core.secrets import Delivery, SecretId, SecretStore
+from harbourmaster.core.secrets.delivery import delivery_of
 from registry.listing import sandbox_spec
 from registry.schema import Call, Entry
 from registry.session import RpcError, Session, open_session
@@ -26,9 +29,19 @@ class Outcome:
     problem: str = ""
 
 
-def try_calls(engine: Engine, entry: Entry, image_id: str, manifest: str, *, timeout_s: float) -> list[Outcome]:
+def own_secrets(entry: Entry, store: SecretStore) -> Delivery:
+    """What a person has set for ``entry``, with placeholders for what is required and not set."""
+    ids = {each: SecretId(entry.name, each.name) for each in entry.secrets()}
+    own = {each: store.get(secret) for each, secret in ids.items() if store.has(secret)}
+    IN_USE.add(own.values())
+    return delivery_of(entry.placeholders() | own)
+
+
+def try_calls(
+    engine: Engine, entry: Entry, image_id: str, manifest: str, *, timeout_s: float, secrets: Delivery | None = None
+) -> list[Outcome]:
     """Make every call of ``entry.test`` in one session.  Raises ``ListingFailed`` when the server ends or hangs."""
-    spec = sandbox_spec(entry, image_id, manifest)
+    spec = sandbox_spec(entry, image_id, manifest, secrets=secrets)
 
     async def all_calls() -> list[Outcome]:
         async with open_session(engine, Profile.load(), spec, timeout_s=timeout_s) as session:

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from harbourmaster.core.secrets import SecretStore
+from harbourmaster.core.secrets.delivery import stored_values
+from harbourmaster.core.secrets.terminal import ask_passphrase
 from harbourmaster.core.settings import Settings
 from sandbox import containers
 from sandbox.attach import attach
@@ -44,8 +47,11 @@ def stats(as_json: AsJson = False) -> None:
 @app.command()
 def logs(name: Annotated[str, typer.Argument(help="name, server or ID of a sandbox")]) -> None:
     """Follow what a sandbox writes to stderr from now on, until it ends.  Nothing is kept on disk."""
-    engine = _engine()
-    asyncio.run(_follow(engine, _find(engine, name)["Id"]))
+    settings = Settings.load()
+    engine = Engine.connect(settings)
+    found = _find(engine, name)
+    files = stored_values(SecretStore.of(settings, ask=ask_passphrase), found["Labels"].get(LABEL_SERVER, ""))
+    asyncio.run(_follow(engine, found["Id"], files))
 
 
 @app.command()
@@ -116,10 +122,10 @@ def _usage(engine: Engine, container: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _follow(engine: Engine, container: str) -> None:
+async def _follow(engine: Engine, container: str, more: tuple[str, ...] = ()) -> None:
     with failures("inspect the sandbox"):
         variables = engine.api.inspect_container(container)["Config"]["Env"] or ()
-    secrets = secret_values([(v.partition("=")[0], v.partition("=")[2]) for v in variables], frozenset())
+    secrets = secret_values([(v.partition("=")[0], v.partition("=")[2]) for v in variables], frozenset(), more)
     over = asyncio.Event()
 
     pending = bytearray()

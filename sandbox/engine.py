@@ -164,6 +164,8 @@ class Engine:
                 user=config.get("User") or "",
                 volumes=tuple(sorted(config.get("Volumes") or ())),
                 has_hosts=LABEL_HOSTS in (config.get("Labels") or {}),
+                entrypoint=tuple(config.get("Entrypoint") or ()),
+                command=tuple(config.get("Cmd") or ()),
             )
         return self._facts[image_id]
 

@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 import policies
 from harbourmaster.core.canonical import canonical_digest
+from sandbox import secretfiles
 from sandbox.errors import ProfileInvalid, SpecRefused
 from sandbox.spec import ImageFacts, SandboxSpec, image_user
 
@@ -127,6 +128,9 @@ def container_config(profile: Profile, spec: SandboxSpec, image: ImageFacts | No
         body["NetworkDisabled"] = True
     if spec.command:
         body["Cmd"] = list(spec.command)
+    if spec.secret_files:
+        body |= secretfiles.wrapped(spec, image)
+        body["HostConfig"]["Tmpfs"] |= secretfiles.mount(body["User"])
     if spec.runtime:
         body["HostConfig"]["Runtime"] = spec.runtime
     return body
@@ -222,6 +226,8 @@ def check_spec(profile: Profile, spec: SandboxSpec, image: ImageFacts) -> None:
     _check_limits(profile, spec)
     _check_text(spec)
     _check_volumes(image)
+    if spec.secret_files:
+        secretfiles.check(spec, image)
 
 
 def _check_limits(profile: Profile, spec: SandboxSpec) -> None:

@@ -7,6 +7,7 @@ container is removed; what even that cannot reach carries the labels by which th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sandbox import containers
+from sandbox import containers, secretfiles
 from sandbox.attach import AttachStream, attach
 from sandbox.engine import Engine
+from sandbox.errors import SandboxClosed
 from sandbox.owner import LABEL_HOME, LABEL_IMAGE, LABEL_OWNER, LABEL_SANDBOX, LABEL_SERVER
 from sandbox.profile import Profile, container_config, for_podman
 from sandbox.spec import SandboxSpec
@@ -43,7 +45,8 @@ class Sandbox:
         self.id = ""
         self._engine = engine
         self._on_exit = on_exit
-        self._secrets = secret_values(spec.env.items(), spec.secret_env)
+        self._secrets = secret_values(spec.env.items(), spec.secret_env, spec.secret_files.values())
+        self._has_files = bool(spec.secret_files)
         self._stderr = Tail()
         self._stream: AttachStream | None = None
         self._work: Future[Any] | None = None  # the engine call under way, so that a cancelled start can wait for it
@@ -85,6 +88,9 @@ class Sandbox:
             self._engine, self.id, on_line=on_line, on_stderr=self._stderr.feed, on_end=self._stream_ended
         )
         await self._call(containers.start, self._engine, self.id)
+        if spec.secret_files:
+            with contextlib.suppress(SandboxClosed):  # it ended at once; on_exit tells how
+                self._stream.write(secretfiles.preamble(spec.secret_files))
 
     def _create(self, profile: Profile, spec: SandboxSpec) -> str:
         """Runs in a worker thread."""
@@ -175,8 +181,10 @@ class Sandbox:
             outcome = containers.Outcome(None, False, f"it could not be taken down: {e}")
         if self._stream is not None:
             self._stream.abort()
-        reason = self._why or ("stopped" if self._stopping else outcome.reason)
-        self._on_exit(Exit(outcome.status, outcome.oom, self.stderr_tail(), reason))
+        stderr = self.stderr_tail()
+        undelivered = secretfiles.explain(outcome.status, stderr) if self._has_files else ""
+        reason = self._why or ("stopped" if self._stopping else undelivered or outcome.reason)
+        self._on_exit(Exit(outcome.status, outcome.oom, stderr, reason))
 
     def _discard(self) -> None:
         """After a failed or cancelled start, in a thread: wait for the call under way, then remove what it made."""

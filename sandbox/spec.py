@@ -25,12 +25,13 @@ class SandboxSpec:
     image_id: str
     image: str = ""
     command: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str = ""
     limits: Mapping[str, int | float | bool] = field(default_factory=dict)
     runtime: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     secret_env: frozenset[str] = frozenset()
+    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
     network_of: str = ""
 
 
@@ -39,12 +40,15 @@ class ImageFacts:
     """What the image's own configuration says.
 
     ``volumes`` would be writable and unbounded, so they become tmpfs.  ``has_hosts``: the image carries the label
-    ``harbourmaster.hosts`` because its /etc/hosts knows localhost, so the engine need not make one.
+    ``harbourmaster.hosts`` because its /etc/hosts knows localhost, so the engine need not make one.  ``entrypoint`` and
+    ``command`` are what would run.
     """
 
     user: str = ""
     volumes: tuple[str, ...] = ()
     has_hosts: bool = False
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 def image_user(user: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from harbourmaster.core.redaction import MASK, MIN_SECRET, longest_first, spellings, without_cut_ends
+
 STDERR_KEPT = 64 * 1024  # bytes of a server's last words: enough for a traceback, small enough for 64 sandboxes
-MIN_SECRET = 4  # shorter values would blank out ordinary words
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH|DSN|COOKIE", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
@@ -34,19 +35,23 @@ class Tail:
 
     def text(self, secrets: Iterable[str] = ()) -> str:
         self._trim()
-        return visible(redact(self._bytes.decode("utf-8", "backslashreplace"), secrets))
+        secrets = tuple(secrets)
+        shown = redact(self._bytes.decode("utf-8", "backslashreplace"), secrets)
+        return visible(without_cut_ends(shown, secrets, head=self.dropped > 0, tail=True))
 
 
-def secret_values(env: Iterable[tuple[str, str]], declared: frozenset[str]) -> tuple[str, ...]:
-    """Values never to show, longest first: of declared names, and of names that look like a secret's."""
-    found = {v for k, v in env if (k in declared or _SECRET_NAME.search(k)) and len(v) >= MIN_SECRET}
-    return tuple(sorted(found, key=lambda value: (-len(value), value)))
+def secret_values(
+    env: Iterable[tuple[str, str]], declared: frozenset[str], files: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """What never to show, longest first: values of declared names, of names that look like a secret's, and of files."""
+    values = {v for k, v in env if k in declared or _SECRET_NAME.search(k)} | set(files)
+    return longest_first(s for value in values if len(value) >= MIN_SECRET for s in spellings(value))
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     for value in secrets:
-        text = text.replace(value, "[redacted]")
-    return _USERINFO.sub("[redacted]", text)
+        text = text.replace(value, MASK)
+    return _USERINFO.sub(MASK, text)
 
 
 def visible(text: str) -> str:

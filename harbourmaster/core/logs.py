@@ -8,6 +8,15 @@ import os
 import sys
 import time
 
+from harbourmaster.core.redaction import IN_USE
+
+
+class LineFormatter(logging.Formatter):
+    """Secrets in use are replaced after everything else, so that no argument and no traceback slips past."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return IN_USE.redact(super().format(record))
+
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -19,7 +28,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             body["exception"] = self.formatException(record.exc_info)
-        return json.dumps(body, ensure_ascii=False)
+        return IN_USE.redact(json.dumps(body, ensure_ascii=False))
 
 
 def configure(level: str = "info") -> None:
@@ -27,7 +36,7 @@ def configure(level: str = "info") -> None:
     if os.environ.get("HM_LOG_FORMAT") == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("urllib3", "docker", "httpx2", "httpcore2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

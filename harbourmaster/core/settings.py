@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from harbourmaster.core.errors import ConfigError
@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     start_timeout_s: float = Field(default=60.0, gt=0, description="a server must finish its handshake within this")
     max_sandboxes: int = Field(default=64, ge=1)
     log_level: str = "info"
+    secrets_backend: Literal["auto", "keyring", "age"] = Field(
+        default="auto", description="auto: keyring, else age file"
+    )
+    secrets_passphrase: SecretStr = Field(
+        default=SecretStr(""), description="opens the age file's key; environment only"
+    )
     database_url: str = Field(default="", description="postgresql://...; empty: SQLite in HM_HOME/harbour.db")
 
     @classmethod
@@ -98,6 +104,10 @@ class Settings(BaseSettings):
         return self.home / "audit"
 
     @property
+    def secrets_dir(self) -> Path:
+        return self.home / "secrets"
+
+    @property
     def run_dir(self) -> Path:
         """Process ids and sockets of what is running now."""
         return self.home / "run"
@@ -116,7 +126,7 @@ class Settings(BaseSettings):
 
     @property
     def tokens_file(self) -> Path:
-        return self.home / "secrets" / "tokens.json"
+        return self.secrets_dir / "tokens.json"
 
     @property
     def trust_file(self) -> Path:

@@ -38,12 +38,17 @@ def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enab
 
 
 def run_settings(entry: Entry) -> dict[str, Any]:
-    """What the sandbox is started with: ``{command, env, limits, user?, network?}``, parameters at their defaults."""
+    """What the sandbox is started with: ``{command, env, limits, user?, network?, secrets?}``, parameters at their defaults.
+
+    ``secrets`` are names and where they go; never values.
+    """
     run: dict[str, Any] = {"command": entry.command(), "env": entry.environment(), "limits": entry.limits()}
     if entry.run.user:
         run["user"] = entry.run.user
     if entry.run.network.hosts:
         run["network"] = {"hosts": list(entry.run.network.hosts), "private": list(entry.run.network.private)}
+    if entry.config.secrets:
+        run["secrets"] = [secret.as_dict() for secret in entry.secrets()]
     return run
 
 
