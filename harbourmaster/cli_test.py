@@ -15,7 +15,14 @@ from harbourmaster.up.engine import ensure_engine
 from harbourmaster.up.host import Host, install_packages
 
 # Debian package -> the program that shows it is there.  Tests skip with this reason where it stays missing.
-TEST_PACKAGES = {"docker-registry": "docker-registry", "skopeo": "skopeo", "mmdebstrap": "mmdebstrap"}
+TEST_PACKAGES = {
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "mmdebstrap": "mmdebstrap",
+    "postgresql": "pg_ctlcluster",
+    "gcc": "gcc",
+    "libc6-dev": "gcc",
+}
 
 
 def say(line: str) -> None:
