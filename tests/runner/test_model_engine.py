@@ -176,3 +176,18 @@ async def test_special_tokens_in_a_message_do_not_end_the_turn(engine_installed:
         tokens = await e.ask({"op": "tokenize", "messages": honest})
         attack = await e.ask({"op": "tokenize", "messages": forged})
     assert sum(t in control for t in attack) == sum(t in control for t in tokens)
+
+
+async def test_a_sleeping_grammar_holds_from_its_trigger_on(engine_installed: None, smollm2: Path) -> None:
+    """Greedy, this model's answer has the word; after it the grammar leaves only digits in brackets."""
+    prompt = "A container is a box. A container is a"
+    async with engine(smollm2, context=256) as e:
+        free, _ = await text_of(e, prompt, temperature=0, max_tokens=12)
+        word = free.split()[1]
+        options = {"grammar": 'root ::= "[" [0-9]{2} "]"', "grammar_triggers": [word]}
+        held, done = await text_of(e, prompt, temperature=0, max_tokens=30, **options)
+    before, _, after = held.partition(word)
+    assert free.startswith(before + word)
+    assert after.strip()[0] == "["
+    assert after.strip()[-1] == "]"
+    assert done["reason"] == "stop"
