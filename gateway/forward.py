@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mcp_types.jsonrpc import HEADER_MISMATCH
+from mcp_types.jsonrpc import HEADER_MISMATCH, METHOD_NOT_FOUND
 
 from gateway import eras, sdk
 from gateway.admission import Admissions
 from gateway.calls import ASKED, Call, Outlet
 from gateway.downstream import Downstream
-from gateway.errors import BadRequest, CallCancelled, wire_error
+from gateway.errors import BadRequest, CallCancelled, CallTimeout, wire_error
 from gateway.index import Index, Route
 from gateway.interview import interview, wants_input
 from gateway.leases import Leases
@@ -25,7 +25,7 @@ from gateway.lock import LockedServer
 from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
 from gateway.record import Recorder
-from gateway.routes import Finder
+from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
 from gateway.shape import shape
 from gateway.upstream import Upstream
@@ -121,6 +121,8 @@ class Forwarder:
             upstream = await self._connection(client, self.index.servers[route.server])
             if call.turn.done():  # cancelled while the sandbox started
                 return await call.turn
+            if upstream.modern and call.method in SUBSCRIPTIONS:
+                return await _subscribed(upstream, call.method, route, self._timeout)
             self._send(client, call, upstream, body)
         reply = await call.turn
         if reply is ASKED and isinstance(client, ModernClient):
@@ -166,8 +168,9 @@ class Forwarder:
                 return False
             self._authorize(client.principal, "resources/subscribe", route)
             upstream = await self._connection(client, server)
-            reply: dict[str, Any] = {"result": {}}
-            if not upstream.modern:
+            if upstream.modern:
+                reply = await _subscribed(upstream, "resources/subscribe", route, self._timeout)
+            else:
                 reply = await upstream.request("resources/subscribe", {"uri": route.name}, self._timeout)
             outcome = _outcome(reply)
         except HarbourError as e:
@@ -188,7 +191,9 @@ class Forwarder:
         lease = client.leases.get(route.server)
         if lease is not None and lease.ready and route.name in lease.upstream.subscriptions:
             lease.upstream.subscriptions.discard(route.name)
-            if not lease.upstream.modern:
+            if lease.upstream.modern:
+                lease.upstream.unwatch(route.name)
+            else:
                 lease.upstream.post("resources/unsubscribe", {"uri": route.name})
 
 
@@ -216,6 +221,27 @@ def _check_param_headers(schema: dict[str, Any], params: dict[str, Any], headers
     mismatch = sdk.param_header_mismatch(schema, params.get("arguments") or {}, headers)
     if mismatch is not None:
         raise BadRequest(mismatch, rpc=HEADER_MISMATCH)
+
+
+async def _subscribed(upstream: Upstream, method: str, route: Route, timeout: float) -> dict[str, Any]:
+    """The reply to ``resources/subscribe`` or ``unsubscribe`` at a modern server, which knows neither.  ``CallTimeout``."""
+    reply: dict[str, Any] = {"jsonrpc": "2.0", "result": {}}
+    if method == "resources/unsubscribe":
+        upstream.unwatch(route.name)
+    else:
+        try:
+            agreed = await asyncio.wait_for(asyncio.shield(upstream.watch_resource(route.name)), timeout)
+        except TimeoutError:
+            upstream.unwatch(route.name)
+            raise CallTimeout(
+                f"{upstream.server.name} did not answer {method} within {timeout:g} s", remedy="try again"
+            ) from None
+        if not agreed:
+            upstream.unwatch(route.name)
+            message = f"{upstream.server.name} does not tell of changes to {route.public}"
+            return {"jsonrpc": "2.0", "error": {"code": METHOD_NOT_FOUND, "message": message}}
+    _note_subscription(method, route, upstream)
+    return reply
 
 
 def _note_subscription(method: str, route: Route, upstream: Upstream) -> None:

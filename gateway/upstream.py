@@ -20,6 +20,7 @@ from gateway.errors import BadRequest, CallTimeout, ServerExited, StartFailed, S
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.messages import NOTIFICATION, RESPONSE, RequestId, decode, encode, kind_of, notification
+from gateway.watches import ACKNOWLEDGED, LISTS, Watches, lists_of, unstamp
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.redaction import IN_USE
 
@@ -82,6 +83,7 @@ class Upstream:
         self.log_level: str | None = None
         self.ended: HarbourError | None = None
         self.subscriptions: set[str] = set()
+        self._watches = Watches(loop)
         self._sandbox: Sandbox | None = None
         self._next_id = 1
         self._garbled = 0
@@ -125,6 +127,8 @@ class Upstream:
             self.notify("notifications/initialized", None)
             if self.peer.log_level is not None:
                 self.set_level(self.peer.log_level)
+        elif lists := lists_of(self.capabilities):
+            self.watch(LISTS, lists)
 
     def with_envelope(
         self, params: dict[str, Any], capabilities: dict[str, Any], log_level: str | None
@@ -146,8 +150,7 @@ class Upstream:
         """Send the request ``body`` (altered: its id and progress token become ours) on behalf of ``call``."""
         if self.ended is not None:
             raise self.ended
-        ours = self._next_id
-        self._next_id = ours + 1
+        ours = self._new_id()
         call.upstream = self
         call.upstream_id = ours
         body["id"] = ours
@@ -162,6 +165,32 @@ class Upstream:
         except HarbourError:
             del self.pending[ours]
             raise
+
+    def _new_id(self) -> int:
+        ours = self._next_id
+        self._next_id = ours + 1
+        return ours
+
+    def watch(self, key: str, wanted: dict[str, Any]) -> asyncio.Future[bool]:
+        """Have a modern server tell of changes (``wanted``: the filter) until ``unwatch``; whether it agrees."""
+        known = self._watches.get(key)
+        if known is None:
+            ours = self._new_id()
+            known = self._watches.add(key, ours)
+            params = self.with_envelope({"notifications": wanted}, self.peer.capabilities, None)
+            body = {"jsonrpc": "2.0", "id": ours, "method": "subscriptions/listen", "params": params}
+            self._lenient(self._write, encode(body))
+            if self.ended is not None:
+                self._watches.close()
+        return known.agreed
+
+    def watch_resource(self, uri: str) -> asyncio.Future[bool]:
+        return self.watch(uri, {"resourceSubscriptions": [uri]})
+
+    def unwatch(self, key: str) -> None:
+        ours = self._watches.remove(key)
+        if ours is not None:
+            self.notify("notifications/cancelled", {"requestId": ours, "reason": "nobody listens any more"})
 
     async def request(self, method: str, params: dict[str, Any], timeout: float) -> dict[str, Any]:
         """A request of the gateway's own; the response body."""
@@ -243,6 +272,8 @@ class Upstream:
             call = self.pending.pop(ours, None) if type(ours) is int else None
             if call is not None:
                 call.settle(body)
+            elif self.modern and type(ours) is int:
+                self._watches.ended(ours)
         elif kind == NOTIFICATION:
             self._notified(body)
         elif body["method"] == "ping":
@@ -261,6 +292,7 @@ class Upstream:
             waiting, self.pending = self.pending, {}
             for call in waiting.values():
                 call.fail(error)
+            self._watches.close()
 
     async def stop(self) -> None:
         self.end(ServerExited(f"{self.server.name} was stopped", remedy="call again"))
@@ -273,7 +305,10 @@ class Upstream:
             self._progressed(body, params)
         elif method == "notifications/cancelled":
             self.peer.server_withdrew(self, params)
+        elif self.modern and method == ACKNOWLEDGED:
+            self._watches.acknowledged(params)
         else:
+            unstamp(params)
             self.peer.server_notified(self, body)
 
     def _progressed(self, body: dict[str, Any], params: dict[str, Any]) -> None:

@@ -205,7 +205,7 @@ class HttpEdge:
         session_id = headers.get(_SESSION)
         if session_id is None:
             raise HttpRefusal(400, "session.missing", "Bad Request: Missing session ID", remedy="initialize first")
-        session = self._sessions.get(session_id.decode("latin-1"), principal)
+        session = self._sessions.get(_text(session_id), principal)
         if session is None:
             raise HttpRefusal(404, "session.unknown", "Session not found", remedy="initialize a new session")
         return session
@@ -223,17 +223,23 @@ class _Lookup:
 
     def __call__(self, name: str) -> str | None:
         value = self._headers.get(name.encode())
-        return value.decode("latin-1") if value is not None else None
+        return _text(value) if value is not None else None
 
 
 def _is_modern_header(headers: Headers) -> bool:
     """Unknown revisions count as modern: that era's errors name the revisions we speak."""
     version = headers.get(_VERSION)
-    return version is not None and version not in _HANDSHAKE
+    return version is not None and version not in _HANDSHAKE and version.strip(b" \t") not in _HANDSHAKE
 
 
 def _param_headers(raw: RawHeaders) -> HeaderMap:
-    return {k.decode("latin-1"): v.decode("latin-1") for k, v in raw if k.startswith(b"mcp-param-")}
+    return {k.decode("latin-1"): _text(v) for k, v in raw if k.startswith(b"mcp-param-")}
+
+
+def _text(value: bytes) -> str:
+    """A header's value without the blanks around it: they are not part of it, and the parser leaves those behind it
+    (RFC 9110 section 5.5)."""
+    return value.strip(b" \t").decode("latin-1")
 
 
 def _take(session: Session, kind: int, body: dict[str, Any]) -> None:

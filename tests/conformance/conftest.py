@@ -87,9 +87,7 @@ class Harbour:
             self.engine, profile, SandboxSpec(NAME, self.built.image_id, self.built.manifest)
         )
         admitted = Admitted(self.built.manifest, self.built.image_id)
-        server = locked(
-            NAME, listing, image=admitted.image, image_id=admitted.image_id, profile=profile.digest, run={}
-        )
+        server = locked(NAME, listing, image=admitted.image, image_id=admitted.image_id, profile=profile.digest, run={})
         gateway = Gateway(
             self.settings,
             {NAME: server},

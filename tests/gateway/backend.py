@@ -37,6 +37,7 @@ TOOLS = [
     tool("numbers"),
     tool("absurd"),
     tool("last_cancelled"),
+    tool("streams"),
     tool(
         "region", inputSchema={"type": "object", "properties": {"where": {"type": "string", "x-mcp-header": "Where"}}}
     ),
@@ -45,6 +46,7 @@ PROMPTS = [{"name": "greet", "arguments": [{"name": "who"}]}]
 RESOURCES = [{"uri": "note://one", "name": "one"}]
 TEMPLATES = [{"uriTemplate": "note://by/{name}", "name": "by name"}]
 CAPABILITIES = {"tools": {}, "prompts": {}, "resources": {"subscribe": True}, "logging": {}, "completions": {}}
+MODERN_CAPABILITIES = {**CAPABILITIES, "tools": {"listChanged": True}}
 
 
 def listing(name: str = "backend", *, modern: bool = False, **parts: Any) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class Backend:
         self.hello: dict[str, Any] = {}
         self.cancelled: list[Any] = []
         self.waiting: dict[Any, Any] = {}  # id of our request -> id of the call it is for
+        self.streams: dict[Any, Any] = {}  # modern: id of a listen request -> its filter
 
     def say(self, **body: Any) -> None:
         sys.stdout.write(json.dumps({"jsonrpc": "2.0", **body}) + "\n")
@@ -89,6 +92,7 @@ class Backend:
                 self.request(body["id"], body["method"], body.get("params", {}))
             elif body["method"] == "notifications/cancelled":
                 self.cancelled.append(body["params"]["requestId"])
+                self.streams.pop(body["params"]["requestId"], None)
             elif body["method"] == "notifications/roots/list_changed":
                 self.count += 100
 
@@ -117,7 +121,19 @@ class Backend:
 
     def on_server_discover(self, request_id: Any, params: dict[str, Any]) -> None:
         self.hello = params
-        self.say(id=request_id, result={"supportedVersions": ["2026-07-28"], "capabilities": CAPABILITIES})
+        self.say(id=request_id, result={"supportedVersions": ["2026-07-28"], "capabilities": MODERN_CAPABILITIES})
+
+    def on_subscriptions_listen(self, request_id: Any, params: dict[str, Any]) -> None:
+        wanted = params["notifications"]
+        if wanted.get("resourceSubscriptions") == ["note://by/nobody"]:
+            self.say(id=request_id, error={"code": -32602, "message": "no such note"})
+            return
+        self.streams[request_id] = wanted
+        self.told(request_id, "notifications/subscriptions/acknowledged", notifications=wanted)
+
+    def told(self, stream: Any, method: str, **params: Any) -> None:
+        meta = {"io.modelcontextprotocol/subscriptionId": stream}
+        self.say(method=method, params={**params, "_meta": meta})
 
     def on_logging_setLevel(self, request_id: Any, params: dict[str, Any]) -> None:
         self.level = params["level"]
@@ -249,8 +265,18 @@ class Backend:
 
     def tool_touch(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         self.text(request_id, "touched")
-        self.say(method="notifications/resources/updated", params={"uri": arguments.get("uri", "note://one")})
-        self.say(method="notifications/tools/list_changed")
+        uri = arguments.get("uri", "note://one")
+        if not self.modern:
+            self.say(method="notifications/resources/updated", params={"uri": uri})
+            self.say(method="notifications/tools/list_changed")
+        for stream, wanted in self.streams.items():
+            if uri in wanted.get("resourceSubscriptions", ()):
+                self.told(stream, "notifications/resources/updated", uri=uri)
+            if wanted.get("toolsListChanged"):
+                self.told(stream, "notifications/tools/list_changed")
+
+    def tool_streams(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.text(request_id, json.dumps(list(self.streams.values())))
 
     def tool_numbers(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         raw = '{"content":[],"structuredContent":{"big":123456789012345678901234567890,"half":"\\ud83d","f":1.0}}'

@@ -86,6 +86,15 @@ async def test_a_name_header_may_be_encoded(http: Http) -> None:
     assert response.status == 200
 
 
+async def test_blanks_around_a_header_are_not_part_of_it(http: Http) -> None:
+    response = await http.modern(
+        "tools/call", tool_call("echo"), **{"Mcp-Name": "  echo \t", "Mcp-Method": "tools/call "}
+    )
+    assert response.status == 200
+    wanted = tool_call("region", {"where": "north"})
+    assert (await http.modern("tools/call", wanted, **{"Mcp-Param-Where": " north  "})).status == 200
+
+
 async def test_a_repeated_routing_header_is_refused(http: Http) -> None:
     body = rpc("tools/list", enveloped({}))
     headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}
@@ -282,3 +291,63 @@ async def test_modern_to_modern_passes_untouched(settings: Settings, modern_worl
         assert first["requestState"] == "s1"
         second = await ask(http, "elicit", {}, requestState="s1", inputResponses={"k": {"action": "accept"}})
         assert json.loads(text(second)) == {"action": "accept", "state": "s1"}
+
+
+async def test_a_modern_server_is_asked_to_tell_what_a_modern_client_listens_for(
+    settings: Settings, modern_world: World
+) -> None:
+    async with serving(settings, modern_world) as (_, http):
+        wanted = {"notifications": {"toolsListChanged": True, "resourceSubscriptions": ["note://one"]}}
+        body = rpc("subscriptions/listen", enveloped(wanted), "sub")
+        routing = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+        async with http.events("POST", body, **routing) as following:
+            ack = await following()
+            assert ack["params"]["notifications"]["resourceSubscriptions"] == ["note://one"]
+            await http.modern("tools/call", tool_call("touch"))
+            heard = [await following() for _ in range(2)]
+            assert {m["method"] for m in heard} == {
+                "notifications/resources/updated",
+                "notifications/tools/list_changed",
+            }
+            assert all(m["params"]["_meta"] == {"io.modelcontextprotocol/subscriptionId": "sub"} for m in heard)
+        left = await unwatched(http)
+        assert left == [{"toolsListChanged": True}]
+
+
+async def unwatched(http: Http) -> Any:
+    """What the server still has to tell, once it no longer has to tell of resources."""
+    for _ in range(200):
+        streams = json.loads(text((await http.modern("tools/call", tool_call("streams"))).json))
+        if not any("resourceSubscriptions" in wanted for wanted in streams):
+            return streams
+    raise AssertionError(f"the server still tells of {streams}")
+
+
+async def test_a_modern_server_tells_a_handshake_client_as_one_of_its_era_would(
+    settings: Settings, modern_world: World
+) -> None:
+    async with serving(settings, modern_world) as (_, http):
+        session = await http.initialize()
+        async with http.events("GET", Mcp_Session_Id=session) as following:
+            assert (await http.call(session, "resources/subscribe", {"uri": "note://one"}))["result"] == {}
+            await http.call(session, "tools/call", tool_call("touch"))
+            assert [await following() for _ in range(2)] == [
+                {"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {}},
+                {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "note://one"}},
+            ]
+            assert (await http.call(session, "resources/unsubscribe", {"uri": "note://one"}))["result"] == {}
+            streams = await http.call(session, "tools/call", tool_call("streams"))
+            assert json.loads(text(streams)) == [{"toolsListChanged": True}]
+
+
+async def test_a_resource_that_a_modern_server_does_not_tell_of_cannot_be_subscribed_to(
+    settings: Settings, modern_world: World
+) -> None:
+    async with serving(settings, modern_world) as (_, http):
+        reply = await http.call(await http.initialize(), "resources/subscribe", {"uri": "note://by/nobody"})
+        assert reply["error"]["code"] == -32601
+        wanted = {"notifications": {"resourceSubscriptions": ["note://by/nobody"]}}
+        body = rpc("subscriptions/listen", enveloped(wanted))
+        routing = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+        async with http.events("POST", body, **routing) as following:
+            assert (await following())["params"]["notifications"] == {}
