@@ -30,6 +30,8 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.writes = 0
+        """Transactions that this store has finished: a cheap sign that something may have changed."""
 
     @classmethod
     def open(cls, settings: Settings) -> Store:
@@ -49,8 +51,11 @@ class Store:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction; the caller says with ``touch`` that it changed what people can find."""
-        with transaction(self.engine) as session:
-            yield session
+        try:
+            with transaction(self.engine) as session:
+                yield session
+        finally:
+            self.writes += 1
 
     def revision(self) -> int:
         with explained(self.engine), self.engine.connect() as connection:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ from catalog.search.turns import Turns
 from catalog.store import Store
 
 DEFAULT_LIMIT = 20
+CHECK_EVERY_S = 0.02
+"""How long another process's change may stay unseen: under load one question to the database serves many searches."""
 MAX_LIMIT = 200
 SORTS = ("relevance", "name", "updated", "tools")
 
@@ -69,6 +72,8 @@ class Searcher:
         self._store, self._registry = store, registry
         self._built: _Built | None = None
         self._building = threading.Lock()
+        self._known: tuple[int, int, float] = (0, -1, 0.0)
+        """Revision, the store's writes when it was asked, and when."""
         # One search at a time: threads that share the interpreter lock finish sooner in turn than by pushing.
         self._turns = Turns()
 
@@ -99,8 +104,17 @@ class Searcher:
         """Build now if the catalog has changed; the revision that is searched from here on."""
         return self._current().revision
 
+    def _revision(self) -> int:
+        revision, writes, asked = self._known
+        now = time.monotonic()
+        if writes != self._store.writes or now - asked > CHECK_EVERY_S:
+            writes = self._store.writes
+            revision = self._store.revision()
+            self._known = (revision, writes, now)
+        return revision
+
     def _current(self) -> _Built:
-        revision = self._store.revision()
+        revision = self._revision()
         built = self._built
         if built and built.revision == revision:
             return built
