@@ -53,6 +53,7 @@ class Channel:
         if self._control is not None:
             self._loop.remove_reader(self._control)
             self._control.close()
+            self._control = None
         self.ready.cancel()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -85,9 +86,10 @@ class Channel:
             connection.close()
 
     def _relay_ended(self) -> None:
-        assert self._control is not None
-        self._loop.remove_reader(self._control)
-        self._control.close()
+        control, self._control = self._control, None
+        assert control is not None
+        self._loop.remove_reader(control)
+        control.close()
         self._on_gone()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 MAX_HELLO = 64 * 1024  # post-quantum key shares make hellos of 2 KB; 64 KiB is beyond any real one
 HANDSHAKE, CLIENT_HELLO, SERVER_NAME, HOST_NAME = 22, 1, 0, 0
 MAX_RECORD = 16384  # RFC 8446 5.1
+MAX_RECORDS = 64  # clients that spread a hello use two to ten; all are read again whenever bytes arrive
 
 
 class NotAHello(ValueError):
@@ -33,7 +34,7 @@ def server_name(data: bytes) -> str | None:
 def _handshake(data: bytes) -> bytes | None:
     """The body of the first handshake message, put together from its records."""
     message, position = b"", 0
-    while True:
+    for _ in range(MAX_RECORDS):
         header = data[position : position + 5]
         if header[:1] not in (b"", b"\x16") or header[1:2] not in (b"", b"\x03"):
             raise NotAHello("these are not TLS records")
@@ -54,6 +55,7 @@ def _handshake(data: bytes) -> bytes | None:
                 return message[4 : 4 + size]
         if position > len(data):
             return None
+    raise NotAHello("the ClientHello is spread over too many records")
 
 
 class _Reader:

@@ -98,16 +98,17 @@ static int reach(uint16_t number, int flags) {
     return fd;
 }
 
-static void reset(int fd) {
-    struct linger now = {1, 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    close(fd);
+/* What closing a client's socket means: a reset, or the end of the data after all of it. */
+static void on_close(int fd, int is_reset) {
+    struct linger how = {is_reset, 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &how, sizeof how);
 }
 
 static void finish(struct connection *c, int with_reset) {
     if (c->dead) return;
     c->dead = 1;
-    if (with_reset) reset(c->client.fd); else close(c->client.fd);
+    on_close(c->client.fd, with_reset);
+    close(c->client.fd);
     close(c->broker.fd);
     open_connections--;
     c->next = garbage; /* events of this very round may still point at it */
@@ -118,10 +119,11 @@ static void welcome(struct end *listener) {
     struct connection *c = NULL;
     int one = 1, broker = -1, client = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (client < 0) return;
+    on_close(client, 1); /* also when we die: only an end that both sides made is one */
     if (open_connections < MAX_CONNECTIONS) broker = reach(listener->number, SOCK_NONBLOCK);
     if (broker >= 0) c = calloc(1, sizeof *c);
     if (!c) {
-        reset(client);
+        close(client);
         if (broker >= 0) close(broker);
         return;
     }

@@ -1,0 +1,145 @@
+"""Ordinary clients that know nothing of relays: Node's fetch and Python's httpx, in the images of real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from harbourmaster.core.settings import Settings
+from registry.pipeline import build_all
+from registry.schema import load_entries
+from sandbox.engine import Engine
+from sandbox.profile import Profile
+from tests.registry.conftest import only_known_images
+from tests.sandbox.egress_world import World, serving
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+FETCH = """
+for (const url of process.argv.slice(1)) {
+  try { console.log(await (await fetch(url)).text()); } catch (e) { console.log("failed", e.cause?.code ?? e.message); }
+}
+"""
+HTTPX = """
+import os, ssl, sys, httpx
+trusted = ssl.create_default_context(cadata=os.environ["CA"])
+for url in sys.argv[1:]:
+    try:
+        print(httpx.get(url, verify=trusted).text, flush=True)
+    except Exception as e:
+        print("failed", type(e).__name__, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Image IDs of two starter servers: ``HM_TEST_HOME``'s, else built for this run."""
+    lent = os.environ.get("HM_TEST_HOME", "")
+    settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
+    with only_known_images(engine.client, keep=bool(lent)):
+        results = build_all(settings, engine, load_entries(settings.servers_dir, ("everything", "fetch")))
+        yield {"node": results["everything"].image_id, "python": results["fetch"].image_id}
+
+
+@pytest.fixture
+async def world(engine: Engine, profile: Profile, tmp_path: Path) -> AsyncIterator[World]:
+    world = World(engine, profile, tmp_path)
+    yield world
+    await world.close()
+
+
+async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
+    """A server's context for api.test and other.test, and the PEM that its clients trust."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "api.test")])
+    now = datetime.datetime.now(datetime.UTC)
+    alternatives = x509.SubjectAlternativeName([x509.DNSName("api.test"), x509.DNSName("other.test")])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(alternatives, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = signed.public_bytes(serialization.Encoding.PEM)
+    form = serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    path.write_bytes(pem + secret)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context, pem.decode()
+
+
+async def test_nodes_fetch_reaches_its_host_and_no_other(
+    world: World, images: dict[str, str], certificate: tuple[ssl.SSLContext, str]
+) -> None:
+    async with serving(hello) as plain, serving(hello, ssl=certificate[0]) as tls:
+        world.names.put("api.test", [("127.0.0.1", tls)])
+        world.names.put("plain.test", [("127.0.0.1", plain)])
+        urls = ("https://api.test/", "http://plain.test/", "http://plain.test:81/", "http://other.test/")
+        box = await world.box(
+            "api.test:443",
+            "plain.test:80",
+            image=images["node"],
+            command=("node", "--input-type=module", "-e", FETCH, "--", *urls),
+            env={"NODE_TLS_REJECT_UNAUTHORIZED": "0"},
+        )
+        said = [await box.line() for _ in urls]
+    assert said[:3] == ["hello", "hello", "failed ECONNREFUSED"]
+    assert said[3] in ("failed EAI_AGAIN", "failed ENOTFOUND")
+
+
+async def test_httpx_reaches_its_host_with_verified_tls_and_no_other(
+    world: World, images: dict[str, str], certificate: tuple[ssl.SSLContext, str]
+) -> None:
+    async with serving(hello, ssl=certificate[0]) as tls:
+        world.names.put("api.test", [("127.0.0.1", tls)])
+        urls = ("https://api.test/", "https://other.test/", "https://127.77.1.1/")
+        box = await world.box(
+            "api.test:443", image=images["python"], command=("python3", "-c", HTTPX, *urls), env={"CA": certificate[1]}
+        )
+        said = [await box.line() for _ in urls]
+    assert said == ["hello", "failed ConnectError", "failed ConnectError"]
+    (denied,) = await world.recorded("refuse")  # the listener's own address asks for no server name
+    assert denied["code"] == "egress.name_mismatch"
+
+
+async def test_a_client_that_obeys_proxy_variables_reaches_what_only_a_wildcard_allows(
+    world: World, images: dict[str, str], certificate: tuple[ssl.SSLContext, str]
+) -> None:
+    """A wildcard never reaches a private address, so the proxy's own words must arrive, for both ways of asking."""
+    async with serving(hello) as port:
+        world.names.put("a.wild.test", [("127.0.0.1", port)])
+        urls = ("http://a.wild.test/", "https://a.wild.test/", "http://tame.test/")
+        box = await world.box(
+            "*.wild.test:80",
+            "*.wild.test:443",
+            image=images["python"],
+            command=("python3", "-c", HTTPX, *urls),
+            env={"CA": certificate[1]},
+        )
+        said = [await box.line()]
+        assert said == ["egress.address_denied: a.wild.test resolves to 127.0.0.1, which is not a public address"]
+        assert await box.line() == ""
+        assert await box.line() == "failed ProxyError"
+        assert (await box.line()).startswith("egress.host_denied: no rule of test names tame.test:80")
