@@ -27,9 +27,10 @@ from gateway.modern import ModernClient
 from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
-from gateway.shape import shape
+from gateway.shape import explain, shape
 from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
+from sandbox.errors import LimitReached
 
 Authorize = Callable[[str, str, Route], None]  # (principal, method, route); raises RefusedError
 HeaderMap = dict[str, str]
@@ -133,6 +134,8 @@ class Forwarder:
         if isinstance(result, dict):
             _note_subscription(call.method, route, upstream)
             shape(result, call.method, route, upstream.server_info, client=client.modern, server=upstream.modern)
+            if result.get("isError") is True:
+                explain(result, upstream.limit_in)
         return reply
 
     async def _connection(self, client: Downstream, server: LockedServer) -> Upstream:
@@ -273,7 +276,7 @@ def _error_code(reply: dict[str, Any]) -> int:
 def _kind(error: HarbourError) -> str:
     if isinstance(error, CallCancelled):
         return "cancelled"
-    return "failed" if isinstance(error, UnavailableError) else "refused"
+    return "failed" if isinstance(error, UnavailableError | LimitReached) else "refused"
 
 
 def _record(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway import eras
 from gateway.index import Route
+from harbourmaster.core.errors import HarbourError
 
 _MODERN_ONLY = ("resultType", "ttlMs", "cacheScope")
 
@@ -20,6 +22,17 @@ def shape(
         _to_handshake(result)
     if method == "resources/read" and route.public != route.name:
         _publish(result, route)
+
+
+def explain(result: dict[str, Any], limit_in: Callable[[str], HarbourError | None]) -> None:
+    """To a tool error that speaks of a limit of the sandbox, add which limit it is and what raises it, as one more text."""
+    content = result.get("content")
+    if not isinstance(content, list):
+        return
+    texts = [item.get("text") for item in content if isinstance(item, dict)]
+    limit = limit_in("\n".join(text for text in texts if isinstance(text, str)))
+    if limit is not None:
+        content.append({"type": "text", "text": f"{limit.message} [{limit.code}]: {limit.remedy}"})
 
 
 def _to_modern(result: dict[str, Any], method: str, server_info: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from harbourmaster.core.redaction import IN_USE
 
 log = logging.getLogger("gateway.upstream")
 
+COUNTERS_S = 1.0  # the engine reads them in milliseconds; a late answer is not worth more waiting
 DEFAULT_POST_S = 30.0  # how long an unwatched request stays in the table
 
 
@@ -39,6 +40,8 @@ class Sandbox(Protocol):
     def write(self, line: bytes) -> None: ...
     async def drain(self) -> None: ...
     def stderr_tail(self) -> str: ...
+    def limit_in(self, text: str) -> HarbourError | None: ...
+    async def starved(self, waited_s: float) -> HarbourError | None: ...
     async def stop(self, *, grace_s: float = 2.0) -> None: ...
 
 
@@ -51,6 +54,8 @@ class Exit(Protocol):
     def oom(self) -> bool: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def limit(self) -> HarbourError | None: ...
 
 
 OnLine = Callable[[bytes], None]
@@ -87,6 +92,7 @@ class Upstream:
         self._sandbox: Sandbox | None = None
         self._next_id = 1
         self._garbled = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._lines: list[bytes] = []  # to be written before the loop waits again
 
     @property
@@ -282,6 +288,9 @@ class Upstream:
             self.peer.server_asked(self, body)
 
     def on_exit(self, exit: Exit) -> None:
+        if exit.limit is not None:
+            self.end(exit.limit)
+            return
         why = "ran out of memory" if exit.oom else exit.reason or f"exited with status {exit.status}"
         self.end(ServerExited(f"{self.server.name} ended: {why}", remedy="call again; a fresh sandbox will be started"))
 
@@ -334,11 +343,28 @@ class Upstream:
         for call in list(self.pending.values()):
             if call.deadline <= now:
                 self.cancel(call, "timed out")
-                call.fail(
-                    CallTimeout(
-                        f"{self.server.name} did not answer {call.method} within {call.timeout:g} s",
-                        remedy="try again, or raise call_timeout_s",
-                    )
-                )
+                task = self.loop.create_task(self._time_out(call))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
             elif now - call.started >= LIMITS.sweep_s:
                 call.outlet.watch()
+
+    async def _time_out(self, call: Call) -> None:
+        """Say why: a server held back by its sandbox is told apart from one that is slow."""
+        why: HarbourError | None = CallTimeout(
+            f"{self.server.name} did not answer {call.method} within {call.timeout:g} s",
+            remedy="try again, or raise call_timeout_s",
+        )
+        try:
+            async with asyncio.timeout(COUNTERS_S):
+                if self._sandbox is not None:
+                    why = await self._sandbox.starved(call.timeout) or why
+        except TimeoutError:
+            log.debug("the engine gave no counters of %s in time", self.server.name)
+        finally:
+            assert why is not None
+            call.fail(why)
+
+    def limit_in(self, text: str) -> HarbourError | None:
+        """The limit of its sandbox that the server's error ``text`` speaks of."""
+        return self._sandbox.limit_in(text) if self._sandbox is not None else None

@@ -70,6 +70,11 @@ def signal(engine: Engine, container: str, name: str) -> None:
         log.warning("signal %s to %s: %s", name, container[:12], e)
 
 
+def stats(engine: Engine, container: str) -> dict[str, Any]:
+    """One reading of its counters, at once (``one-shot``, Docker Engine API 1.41)."""
+    return dict(engine.api.stats(container, stream=False, one_shot=True))
+
+
 def finish(engine: Engine, container: str, *, wait: bool) -> Outcome:
     """Make sure that it no longer runs, read how it ended, remove it.  ``wait``: it is ending by itself."""
     ended = wait and _wait(engine, container, EXIT_WAIT_S)

@@ -13,7 +13,14 @@ RefusedError
 UnavailableError
 `-- SandboxClosed        a write after the sandbox has ended             sandbox.closed
 LimitError
-`-- StdinFull            the server does not read its input              sandbox.stdin_full
+|-- StdinFull            the server does not read its input              sandbox.stdin_full
+`-- LimitReached         a server ran into a limit of its sandbox; ``details`` name the entry's field
+    |-- MemoryLimit      sandbox.memory
+    |-- PidsLimit        sandbox.pids
+    |-- TmpFull          sandbox.tmp_full
+    |-- FileTooLarge     sandbox.file_size
+    |-- FilesLimit       sandbox.open_files
+    `-- CpuStarved       sandbox.cpu
 NotFoundError
 `-- SandboxUnknown       no such sandbox                                 sandbox.unknown
 """
@@ -64,6 +71,34 @@ class SandboxClosed(UnavailableError):
 
 class StdinFull(LimitError):
     code = "sandbox.stdin_full"
+
+
+class LimitReached(LimitError):
+    code = "sandbox.limit"
+
+
+class MemoryLimit(LimitReached):
+    code = "sandbox.memory"
+
+
+class PidsLimit(LimitReached):
+    code = "sandbox.pids"
+
+
+class TmpFull(LimitReached):
+    code = "sandbox.tmp_full"
+
+
+class FileTooLarge(LimitReached):
+    code = "sandbox.file_size"
+
+
+class FilesLimit(LimitReached):
+    code = "sandbox.open_files"
+
+
+class CpuStarved(LimitReached):
+    code = "sandbox.cpu"
 
 
 class SandboxUnknown(NotFoundError):

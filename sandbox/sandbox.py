@@ -15,12 +15,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sandbox import containers, secretfiles
+from sandbox import containers, secretfiles, strain
 from sandbox.attach import AttachStream, attach
 from sandbox.engine import Engine
-from sandbox.errors import SandboxClosed
+from sandbox.errors import LimitReached, SandboxClosed
 from sandbox.owner import LABEL_HOME, LABEL_IMAGE, LABEL_OWNER, LABEL_SANDBOX, LABEL_SERVER
-from sandbox.profile import Profile, container_config, for_podman
+from sandbox.profile import Profile, container_config, effective_limits, for_podman
 from sandbox.spec import SandboxSpec
 from sandbox.text import Tail, secret_values
 
@@ -29,12 +29,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Exit:
-    """How a sandbox ended.  ``status``: exit status, 128+n for signal n, None when the engine could not say."""
+    """How a sandbox ended.  ``status``: exit status, 128+n for signal n, None when the engine could not say.
+    ``limit``: the limit of the sandbox that ended it, where one did."""
 
     status: int | None
     oom: bool
     stderr: str
     reason: str
+    limit: LimitReached | None = None
 
 
 class Sandbox:
@@ -47,6 +49,8 @@ class Sandbox:
         self._on_exit = on_exit
         self._secrets = secret_values(spec.env.items(), spec.secret_env, spec.secret_files.values())
         self._has_files = bool(spec.secret_files)
+        self._server = spec.server
+        self._limits: strain.Limits = {}
         self._stderr = Tail()
         self._stream: AttachStream | None = None
         self._work: Future[Any] | None = None  # the engine call under way, so that a cancelled start can wait for it
@@ -109,6 +113,7 @@ class Sandbox:
         body = container_config(profile, replace(spec, labels=labels), facts)
         if self._engine.info().name == "podman":
             body = for_podman(profile, body)
+        self._limits = effective_limits(profile, spec)
         return containers.create(self._engine, body, self.name)
 
     # -- in use
@@ -126,6 +131,20 @@ class Sandbox:
     def stderr_tail(self) -> str:
         """The last 64 KiB of stderr, secrets redacted, control characters visible."""
         return self._stderr.text(self._secrets)
+
+    def limit_in(self, text: str) -> LimitReached | None:
+        """The limit of this sandbox that the error ``text`` of its server speaks of."""
+        return strain.named_in(text, self._server, self._limits)
+
+    async def starved(self, waited_s: float) -> LimitReached | None:
+        """Whether its CPU limit is why nothing came for ``waited_s`` seconds.  Raises nothing: who asks has an error
+        of its own to report."""
+        try:
+            stats = await self._call(containers.stats, self._engine, self.id)
+        except Exception as e:
+            log.debug("no counters of %s: %s", self.name, e)
+            return None
+        return strain.of_stats(stats, waited_s, self._server, self._limits)
 
     # -- the end
 
@@ -184,7 +203,10 @@ class Sandbox:
         stderr = self.stderr_tail()
         undelivered = secretfiles.explain(outcome.status, stderr) if self._has_files else ""
         reason = self._why or ("stopped" if self._stopping else undelivered or outcome.reason)
-        self._on_exit(Exit(outcome.status, outcome.oom, stderr, reason))
+        limit = None
+        if ended_itself and not self._stopping and not undelivered:
+            limit = strain.of_exit(outcome.status, outcome.oom, stderr, self._server, self._limits)
+        self._on_exit(Exit(outcome.status, outcome.oom, stderr, reason, limit))
 
     def _discard(self) -> None:
         """After a failed or cancelled start, in a thread: wait for the call under way, then remove what it made."""

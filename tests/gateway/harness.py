@@ -29,6 +29,7 @@ class Exit:
     oom: bool = False
     stderr: str = ""
     reason: str = ""
+    limit: Any = None
 
 
 class ProcessSandbox:
@@ -55,6 +56,12 @@ class ProcessSandbox:
 
     def stderr_tail(self) -> str:
         return ""
+
+    def limit_in(self, text: str) -> None:
+        """Processes have no limits."""
+
+    async def starved(self, waited_s: float) -> None:
+        """Nor this one."""
 
     async def stop(self, *, grace_s: float = 2.0) -> None:
         with contextlib.suppress(ProcessLookupError):
