@@ -120,11 +120,14 @@ def package(
 
 
 @app.command()
-def starter() -> None:
-    """Put the starter model (SmolLM2-135M-Instruct) into the store."""
+def starter(
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="the embedding model, all-MiniLM-L6-v2")] = False,
+) -> None:
+    """Put a starter model into the store: SmolLM2-135M-Instruct, for chat."""
+    from runner.store.starter import MINILM, SMOLLM2
     from runner.store.starter import install as fetch
 
-    model = fetch(_store())
+    model = fetch(_store(), MINILM if embeddings else SMOLLM2)
     _said(f"{model.name} is there", model)
 
 

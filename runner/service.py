@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harbourmaster.core.settings import Settings
@@ -16,6 +17,8 @@ from runner.gguf import Gguf, check_file
 from runner.scheduler.memory import Measurements, available_bytes, estimate
 from runner.scheduler.scheduler import Plan, Scheduler
 from runner.store.store import Model, ModelStore
+
+MAX_PLANS = 256
 
 
 @dataclass
@@ -30,6 +33,7 @@ class Runner:
     measurements: Measurements
     scheduler: Scheduler
     _headers: dict[str, list[Gguf]] = field(default_factory=dict)
+    _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
 
     @classmethod
     def open(cls, settings: Settings, *, available: Callable[[], int] = available_bytes) -> Runner:
@@ -40,7 +44,22 @@ class Runner:
         return runner
 
     def plan(self, name: str, **changes: Any) -> Plan:
-        """How ``name`` is loaded; raises ``ModelNotFound``, ``GgufInvalid`` or ``Unsupported``."""
+        """How ``name`` is loaded; raises ``ModelNotFound``, ``GgufInvalid`` or ``Unsupported``.
+
+        Kept until a file that it depends on changes: this is on the path of every request.
+        """
+        state = (name, tuple(sorted(changes.items())), *map(_stamp, self._depends_on()))
+        if state not in self._plans:
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[state] = self._make_plan(name, changes)
+        return self._plans[state]
+
+    def _depends_on(self) -> list[Path]:
+        names = ("index.json", "configurations.json", "measured.json")
+        return [self.store.root / name for name in names]
+
+    def _make_plan(self, name: str, changes: dict[str, Any]) -> Plan:
         model = self.store.find(name)
         configuration = self.configurations.get(model).changed(changes)
         spec = self._spec(model, configuration)
@@ -84,6 +103,14 @@ class Runner:
             gpu_layers=configuration.gpu_layers,
             template=self.store.template(model),
         )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def _model_id(plan: Plan) -> str:

@@ -104,6 +104,8 @@ class Scheduler:
         finally:
             entry.active -= 1
             entry.last_used = self.clock()
+            if entry.engine and not entry.active:  # work has touched memory that loading had not
+                entry.bytes = max(entry.bytes, entry.engine.resident_bytes())
             self._advance()
 
     async def _acquire(self, plan: Plan, client: str, wait_s: float) -> _Entry:
@@ -236,6 +238,7 @@ class Scheduler:
 
     async def _stop(self, entry: _Entry, why: str) -> None:
         assert entry.engine is not None
+        self.on_measured(entry.plan, entry.bytes)
         await entry.engine.stop()
         if self._entries.get(entry.plan.key) is entry:
             del self._entries[entry.plan.key]

