@@ -32,7 +32,9 @@ class Case:
 
     def escapes(self, seen: Mapping[str, str]) -> list[str]:
         """``what=outcome`` of everything that was not stopped as it must be; empty when the sandbox holds."""
-        wrong = [f"{what}={outcome}" for what, outcome in seen.items() if outcome not in self.stopped.get(what, self.rest)]
+        wrong = [
+            f"{what}={outcome}" for what, outcome in seen.items() if outcome not in self.stopped.get(what, self.rest)
+        ]
         return wrong + [f"{what}=NOT_TRIED" for what in self.stopped if what not in seen]
 
     def observed(self, seen: Mapping[str, str]) -> str:
@@ -47,7 +49,14 @@ def outcomes(*names: str) -> frozenset[str]:
 INTERNET = ("1.1.1.1|443", "8.8.8.8|53", "93.184.216.34|80", "255.255.255.255|9", "224.0.0.1|5353")
 PRIVATE = ("10.0.0.1|80", "172.16.0.1|80", "172.17.0.1|80", "192.168.0.1|80", "192.168.65.2|80", "100.64.0.1|80")
 METADATA = ("169.254.169.254|80", "169.254.170.2|80", "100.100.100.200|80", "168.63.129.16|80", "fd00:ec2::254|80")
-SIX = ("2606:4700:4700::1111|443", "2001:4860:4860::8888|53", "fd00::1|80", "ff02::1|80", "::ffff:1.1.1.1|443", "64:ff9b::101:101|443")
+SIX = (
+    "2606:4700:4700::1111|443",
+    "2001:4860:4860::8888|53",
+    "fd00::1|80",
+    "ff02::1|80",
+    "::ffff:1.1.1.1|443",
+    "64:ff9b::101:101|443",
+)
 EVERYWHERE = ",".join((*INTERNET, *PRIVATE, *METADATA, *SIX))
 RESOLVERS = "1.1.1.1|53,8.8.8.8|53,9.9.9.9|53,2001:4860:4860::8888|53,127.0.0.11|53,127.0.0.53|53,127.0.0.1|53,::1|53"
 OWN_RESOLVERS = dict.fromkeys(("127.0.0.11|53", "127.0.0.53|53", "127.0.0.1|53", "::1|53"), NOBODY)

@@ -28,6 +28,7 @@ WIDTHS = (58, 46)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+    config.addinivalue_line("markers", "after_all: runs when all other tests are over")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

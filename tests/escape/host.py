@@ -45,7 +45,9 @@ class Listener:
 @contextmanager
 def listening() -> Iterator[Listener]:
     six = bool([a for a in host_addresses() if ":" in a])
-    tcp = socket.create_server(("::" if six else "", 0), family=socket.AF_INET6 if six else socket.AF_INET, dualstack_ipv6=six)
+    tcp = socket.create_server(
+        ("::" if six else "", 0), family=socket.AF_INET6 if six else socket.AF_INET, dualstack_ipv6=six
+    )
     port = tcp.getsockname()[1]
     udp = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
     if six:

@@ -40,7 +40,11 @@ def test_the_host_s_own_ports_are_reached_on_none_of_its_addresses(hostile: Call
         assert listener.arrived() == 0
     assert len(seen) == len(addresses)
     assert set(seen.values()) <= {"ENETUNREACH", "ECONNREFUSED"}
-    note("TCP and UDP to the host's own ports", "its own network name space", f"{len(addresses)} addresses, nothing arrived")
+    note(
+        "TCP and UDP to the host's own ports",
+        "its own network name space",
+        f"{len(addresses)} addresses, nothing arrived",
+    )
 
 
 def test_the_gateway_itself_is_not_reached(hostile: Caller, harbour: Harbour) -> None:
@@ -65,7 +69,9 @@ def test_another_sandbox_is_not_reached(hostile: Caller, doomed: Caller, note: N
     targets = "127.0.0.1|4444,0.0.0.0|4444,::1|4444"
     assert set(doomed.attempt("tcp", targets="127.0.0.1|4444").values()) == {"THROUGH"}, "it does listen"
     seen = hostile.attempt("tcp", targets=targets) | hostile.attempt("abstract", name="hm-escape-neighbour")
-    note("a port and an abstract socket of another sandbox", "its own network name space", ", ".join(set(seen.values())))
+    note(
+        "a port and an abstract socket of another sandbox", "its own network name space", ", ".join(set(seen.values()))
+    )
     assert set(seen.values()) == {"ECONNREFUSED"}
 
 
@@ -82,7 +88,11 @@ def test_secrets_of_the_host_and_of_other_servers_are_not_found(hostile: Caller,
         finally:
             shared.unlink()
             process.terminate()
-    note("another server's secret in /proc, environments, shared memory, files", "its own processes, IPC and mounts", seen["secret"])
+    note(
+        "another server's secret in /proc, environments, shared memory, files",
+        "its own processes, IPC and mounts",
+        seen["secret"],
+    )
     assert seen == {"secret": "NOT_FOUND", "other processes": "NONE"}
 
 
@@ -91,5 +101,9 @@ def test_signals_reach_neither_its_init_nor_the_host(hostile: Caller, note: Note
         seen = hostile.attempt("signals", pid=process.pid)
         assert process.poll() is None
         process.terminate()
-    note("SIGKILL and SIGSTOP to pid 1; a signal to a process of the host", "its own process name space", ", ".join(seen.values()))
+    note(
+        "SIGKILL and SIGSTOP to pid 1; a signal to a process of the host",
+        "its own process name space",
+        ", ".join(seen.values()),
+    )
     assert seen == {"killing pid 1": "IGNORED", "signal to a process of the host": "ESRCH"}

@@ -11,6 +11,7 @@ static void fork_bomb(void) {
         if (child < 0) break;
         children[n] = child;
     }
+    say("fork: %s\n", strerror(errno)); /* as a shell would word it */
     say("processes=%s\n", named(n < most ? -1 : 0));
     say("made=%ld\n", n);
     for (long i = 0; i < n; i++) kill(children[i], SIGKILL);

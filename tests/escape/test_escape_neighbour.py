@@ -1,0 +1,22 @@
+"""A well-behaved server beside a hostile one is answered as ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.escape.conftest import Neighbour, Note
+
+pytestmark = [pytest.mark.engine, pytest.mark.after_all]
+
+FACTOR = (
+    10  # an alarm for a neighbour that is starved, not a measurement: machines that test are busy with other things
+)
+
+
+def test_a_well_behaved_server_beside_it_answers_all_the_while(neighbour: Neighbour, note: Note) -> None:
+    median, worst, calls = neighbour.finish()
+    ratio = median / neighbour.usual_ms
+    observed = f"{ratio:.2f} x its usual {neighbour.usual_ms:.1f} ms over {calls} calls, worst {worst:.0f} ms"
+    note("a well-behaved server beside all of this", "CPU, memory and process limits per server", observed)
+    assert calls > 20
+    assert ratio < FACTOR, observed
