@@ -97,7 +97,8 @@ class AgeFile:
             return bytes(pyrage.passphrase.decrypt(raw, passphrase))
         except pyrage.DecryptError:
             raise SecretsKeyWrong(
-                f"the passphrase does not open {self._key_path}", remedy="try again; mind HM_SECRETS_PASSPHRASE"
+                f"the passphrase does not open {self._key_path}, or the file is damaged",
+                remedy="try again; mind HM_SECRETS_PASSPHRASE",
             ) from None
 
     def _save_key(self, identity: Any, passphrase: str) -> None:

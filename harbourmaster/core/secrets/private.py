@@ -27,12 +27,15 @@ def read_private(path: Path) -> bytes | None:
         raise SecretsExposed(
             f"{path} cannot be used: {e.strerror}", remedy=f"it must be a file of yours: ls -l {path}"
         ) from e
-    with os.fdopen(fd, "rb") as f:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
             raise SecretsDamaged(f"{path} is no file of secrets", remedy="restore it from your backup")
         _check(path, found, 0o077)
-        return f.read()
+        with os.fdopen(fd, "rb", closefd=False) as f:
+            return f.read()
+    finally:
+        os.close(fd)
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -40,10 +40,13 @@ def _file(source: Source) -> bytes:
         fd = os.open(source.words[0], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hang us
     except OSError as e:
         _failed(source, e.strerror or "it cannot be opened")
-    with os.fdopen(fd, "rb") as f:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             _failed(source, "it is not a regular file")
-        return f.read(MAX_VALUE_BYTES + 3)
+        with os.fdopen(fd, "rb", closefd=False) as f:
+            return f.read(MAX_VALUE_BYTES + 3)
+    finally:
+        os.close(fd)
 
 
 def _command(source: Source, environ: Mapping[str, str]) -> bytes:

@@ -15,6 +15,7 @@ from harbourmaster.core.secrets.errors import KeyringFailed, SecretInvalid, Secr
 from harbourmaster.core.secrets.index import Held, Index, read_index, write_index
 from harbourmaster.core.secrets.keyrings import Keyring, usable_keyring
 from harbourmaster.core.secrets.model import STORED, Kind, SecretId, Source, checked_value
+from harbourmaster.core.secrets.process import keep_no_traces
 from harbourmaster.core.secrets.sources import read_source
 from harbourmaster.core.settings import Settings
 
@@ -43,6 +44,7 @@ class SecretStore:
     @classmethod
     def of(cls, settings: Settings, *, ask: Callable[[], str] = str) -> SecretStore:
         """The store of this home, with this process's environment and this session's keyring."""
+        keep_no_traces()
         return cls(settings, environ=os.environ, ask=ask, keyring=lambda: _keyring_of(settings.home))
 
     # -- names
