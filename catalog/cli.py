@@ -22,6 +22,7 @@ from catalog.show import entry_details
 from catalog.sources.docker_catalog import catalog_yaml
 from catalog.sources.oci_artifact import push_artifact
 from catalog.store import Store
+from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.files import write_atomic
 from harbourmaster.core.settings import Settings
 
@@ -38,6 +39,7 @@ Evidence = Annotated[Many | None, typer.Option("--evidence", help="signed, sbom,
 Permission = Annotated[Many | None, typer.Option("--permission", help="no-network, no-secrets, read-only")]
 Licence = Annotated[Many | None, typer.Option("--licence", help="an SPDX identifier")]
 SourceOption = Annotated[Many | None, typer.Option("--source", help="only entries of this source")]
+RegistryOption = Annotated[str, typer.Option("--registry", help="only what this registry shows")]
 Sort = Annotated[str, typer.Option("--sort", help="relevance, name, updated or tools")]
 Offset = Annotated[int, typer.Option("--offset", min=0)]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=200)]
@@ -56,6 +58,7 @@ def search(
     sort: Sort = "relevance",
     offset: Offset = 0,
     limit: Limit = DEFAULT_LIMIT,
+    registry: RegistryOption = service.DEFAULT_REGISTRY,
     facets: Annotated[bool, typer.Option("--facets", help="show the counts of each filter")] = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +72,7 @@ def search(
         licence=licence,
         source=source,
     )
-    _search(SearchRequest(" ".join(text), filters, sort, offset, limit), facets, as_json)
+    _search(SearchRequest(" ".join(text), filters, sort, offset, limit), registry, facets, as_json)
 
 
 @app.command("ls")
@@ -82,20 +85,21 @@ def list_entries(
     sort: Sort = "name",
     offset: Offset = 0,
     limit: Limit = 50,
+    registry: RegistryOption = service.DEFAULT_REGISTRY,
     as_json: Json = False,
 ) -> None:
     """List servers by name."""
     filters = _filters(category=category, tier=tier, type=type_, source=source, state=["held"] if held else None)
-    _search(SearchRequest("", filters, sort, offset, limit), False, as_json)
+    _search(SearchRequest("", filters, sort, offset, limit), registry, False, as_json)
 
 
 def _filters(**given: list[str] | None) -> dict[str, tuple[str, ...]]:
     return {name: tuple(values) for name, values in given.items() if values}
 
 
-def _search(request: SearchRequest, facets: bool, as_json: bool) -> None:
+def _search(request: SearchRequest, registry: str, facets: bool, as_json: bool) -> None:
     with opened() as (store, _):
-        page = Searcher(store).search(request)
+        page = Searcher(store, registry).search(request)
     if as_json:
         print_json(page_as_dict(page))
     else:
@@ -129,9 +133,11 @@ def import_(
         known = {s.name: s for s, _ in service.list_sources(store)}
         if name not in known:
             service.add_source(store, name, kind, location)
+            _first_sync(store, settings, name, as_json)
         elif known[name].location != service.absolute(kind, location):
             raise SourceExists(f"the source {name} is {known[name].location}", remedy="choose another --name")
-        _sync(store, settings, [name], as_json)
+        else:
+            _sync(store, settings, [name], as_json)
 
 
 @app.command()
@@ -161,14 +167,17 @@ def source_add(
     name: str,
     kind: Annotated[str, typer.Argument(help=f"one of: {', '.join(service.KINDS)}")],
     location: Annotated[str, typer.Argument(help="a folder, file or address")],
+    registry: Annotated[
+        str, typer.Option("--registry", help="the view that shows it; a new one is made")
+    ] = service.DEFAULT_REGISTRY,
     sync: Annotated[bool, typer.Option(help="read it now")] = True,
     as_json: Json = False,
 ) -> None:
     """Remember a source and read it."""
     with opened() as (store, settings):
-        service.add_source(store, name, kind, location)
+        service.add_source(store, name, kind, location, registry)
         if sync:
-            _sync(store, settings, [name], as_json)
+            _first_sync(store, settings, name, as_json)
 
 
 @source_app.command("ls")
@@ -192,6 +201,14 @@ def source_ls(as_json: Json = False) -> None:
         console().print(table([k.upper() for k in keys], ([r[k] or "-" for k in keys] for r in rows)))
 
 
+@source_app.command("show-in")
+def source_show_in(name: str, registry: str) -> None:
+    """Show a source in one more registry: a view that searches can be limited to."""
+    with opened() as (store, _):
+        service.show_in(store, registry, name)
+    console().print(f"{name} is in {registry}")
+
+
 @source_app.command("rm")
 def source_rm(name: str) -> None:
     """Forget a source and everything that came from it alone."""
@@ -201,10 +218,27 @@ def source_rm(name: str) -> None:
 
 
 @source_app.command("sync")
-def source_sync(names: Annotated[list[str] | None, typer.Argument()] = None, as_json: Json = False) -> None:
+def source_sync(
+    names: Annotated[list[str] | None, typer.Argument()] = None,
+    due: Annotated[bool, typer.Option("--due", help="only those whose next sync is due, as for a timer")] = False,
+    as_json: Json = False,
+) -> None:
     """Read sources again: all of them, or those named."""
     with opened() as (store, settings):
-        _sync(store, settings, names or [s.name for s, _ in service.list_sources(store)], as_json)
+        if due:
+            names = service.due_sources(store, service.utc_now())
+        elif not names:
+            names = [s.name for s, _ in service.list_sources(store)]
+        _sync(store, settings, names, as_json)
+
+
+def _first_sync(store: Store, settings: Settings, name: str, as_json: bool) -> None:
+    """A source that cannot be read at all is not kept."""
+    try:
+        _sync(store, settings, [name], as_json)
+    except HarbourError:
+        service.remove_source(store, name)
+        raise
 
 
 def _sync(store: Store, settings: Settings, names: list[str], as_json: bool) -> None:

@@ -59,6 +59,10 @@ def test_a_source_is_added_read_listed_and_removed(hm: Hm, registry: Path) -> No
     assert "mine" in hm("source", "ls")
     (report,) = hm.json("source", "sync")
     assert report["unchanged"] == 2
+    assert hm.json("source", "sync", "--due") == [], "it was read a moment ago"
+    hm("source", "show-in", "mine", "team")
+    assert len(hm.json("ls", "--registry", "team")["hits"]) == 2
+    assert hm.json("ls", "--registry", "other")["hits"] == []
     hm("source", "rm", "mine")
     assert hm.json("source", "ls") == []
 
@@ -91,6 +95,7 @@ def test_search_finds_and_show_shows(hm: Hm, registry: Path) -> None:
 )
 def test_a_refusal_names_its_code_and_what_to_do(hm: Hm, words: list[str], code: str, status: int) -> None:
     said = hm(*words, status=status)
+    assert hm.json("source", "ls") == [], "nothing half-made stays"
     assert f"[{code}]" in said
     assert "what to do" in said
 
