@@ -83,7 +83,7 @@ async def inside(engine: Engine, profile: Profile, port: int, home: Path) -> Asy
         return [Place(socket.AF_INET, "127.0.0.1", port)]
 
     relay_image, client_image = build_relay_image(engine), build_client_image(engine)
-    egress = Egress(engine, profile, Broker(home / "egress", lambda _: None, look=look), lambda: relay_image)
+    egress = Egress(engine, profile, Broker(home / "egress", lambda _: None, look=look), lambda: relay_image, spares=0)
     net = await network(egress, "bench", {"hosts": ["bench.test:7000"], "private": ["bench.test:7000"]})
     lines: asyncio.Queue[bytes] = asyncio.Queue()
     spec = net.join(SandboxSpec("bench", client_image))
@@ -142,7 +142,7 @@ async def throughput(ask: Ask, host: str, port: int) -> float:
 async def starts(engine: Engine, profile: Profile, home: Path) -> tuple[list[float], list[float], list[float]]:
     """Milliseconds: a sandbox without rules, the same with a rule and its relay started cold, and with one kept warm."""
     image, relay_image = build_client_image(engine), build_relay_image(engine)
-    egress = Egress(engine, profile, Broker(home / "starts", lambda _: None), lambda: relay_image)
+    egress = Egress(engine, profile, Broker(home / "starts", lambda _: None), lambda: relay_image, spares=0)
     rule = {"hosts": ["bench.test:7000"], "private": []}
 
     async def one(settings: dict[str, Any], *, warm: bool = False) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harbourmaster.core.errors import HarbourError
-from sandbox.egress.channel import Channel
+from sandbox.egress.channel import Channel, remove_stale
 from sandbox.egress.errors import TooMuch
 from sandbox.egress.limits import LIMITS, Limits
 from sandbox.egress.passage import Passage, Record
@@ -28,7 +28,7 @@ log = logging.getLogger("sandbox.egress")
 class Outlet:
     """One sandbox's rules and what it did with them."""
 
-    def __init__(self, broker: Broker, server: str, rules: Rules, on_gone: Callable[[], None]) -> None:
+    def __init__(self, broker: Broker, server: str, rules: Rules) -> None:
         self.server, self.rules = server, rules
         self.listeners: tuple[Listener, ...] = rules.listeners()
         self.usage: dict[str, Usage] = {rule.text: Usage() for rule in rules.rules}
@@ -38,7 +38,8 @@ class Outlet:
         self.limits = broker.limits
         self.look = broker.look
         self.passages: dict[asyncio.Task[None], Passage] = {}
-        self._broker, self._on_gone = broker, on_gone
+        self.on_gone: Callable[[], None] = lambda: None  # called when the relay ends before `close`
+        self._broker = broker
         self._starts = float(broker.limits.burst)  # a bucket of connections it may begin now
         self._dropped = 0
         self.channel = Channel(broker.directory, self._connected, self._relay_gone)
@@ -93,11 +94,11 @@ class Outlet:
 
     def _relay_gone(self) -> None:
         self.close()
-        self._on_gone()
+        self.on_gone()
 
 
 class Broker:
-    """``broker = Broker(HM_HOME/run/egress, audit.append)``; ``broker.open("time", rules, on_gone)``; ``broker.close()``."""
+    """``broker = Broker(HM_HOME/run/egress, audit.append)``; ``broker.open("time", rules)``; ``broker.close()``."""
 
     def __init__(self, directory: Path, record: Record, *, look: Look | None = None, limits: Limits = LIMITS) -> None:
         self.directory, self.record, self.limits = directory, record, limits
@@ -105,11 +106,12 @@ class Broker:
         self.outlets: set[Outlet] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
-    def open(self, server: str, rules: Rules, on_gone: Callable[[], None] = lambda: None) -> Outlet:
-        """Listen for the relay of one sandbox; ``on_gone`` is called when that relay ends before ``close``."""
+    def open(self, server: str, rules: Rules) -> Outlet:
+        """Listen for the relay of one sandbox."""
         if self._sweeper is None:
+            remove_stale(self.directory)
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="egress sweeper")
-        outlet = Outlet(self, server, rules, on_gone)
+        outlet = Outlet(self, server, rules)
         self.outlets.add(outlet)
         return outlet
 

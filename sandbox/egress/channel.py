@@ -12,7 +12,8 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harbourmaster.core.files import make_private_dir
@@ -21,6 +22,7 @@ SOCKET = "s"
 BACKLOG = 1024
 CONTROL = 0xFFFF  # relay.c
 GO_ON = b"K"  # relay.c
+STALE_S = 60.0  # a folder this old has had its listener for long, if it ever gets one
 GREETING_S = 10.0  # the relay writes its two bytes at once
 
 OnConnection = Callable[[int, socket.socket], None]
@@ -93,15 +95,41 @@ class Channel:
         self._on_gone()
 
 
+def remove_stale(directory: Path) -> None:
+    """Remove the folders of brokers that a crash ended: nobody listens there any more."""
+    for folder in directory.glob("*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > STALE_S and not _is_heard(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_heard(folder: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe, _short_path(folder) as path:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+@contextlib.contextmanager
+def _short_path(folder: Path) -> Iterator[str]:
+    """The socket's path by way of the folder's descriptor: a socket address holds 108 bytes (unix(7))."""
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{fd}/{SOCKET}"
+    finally:
+        os.close(fd)
+
+
 def _listen(directory: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.setblocking(False)
-    # By way of the folder's descriptor: a path may be longer than a socket address can hold (unix(7): 108 bytes)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-    try:
-        listener.bind(f"/proc/self/fd/{fd}/{SOCKET}")
-    finally:
-        os.close(fd)
+    with _short_path(directory) as path:
+        listener.bind(path)
     (directory / SOCKET).chmod(0o666)
     listener.listen(BACKLOG)
     return listener

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from harbourmaster.core.errors import HarbourError
@@ -13,6 +13,7 @@ from sandbox.egress.broker import Broker
 from sandbox.egress.errors import RelayFailed
 from sandbox.egress.relay import Relay, joined
 from sandbox.egress.rules import Rules
+from sandbox.egress.spares import MOST, Spares
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 from sandbox.sandbox import Sandbox
@@ -22,30 +23,47 @@ log = logging.getLogger("sandbox.egress")
 
 
 class Egress:
-    """``image``: the relay's image ID, admitted like any other; blocking, asked for each relay."""
+    """``image``: the relay's image ID, admitted like any other; blocking, asked for each use.  ``spares``: relays kept
+    ready for servers used of late."""
 
-    def __init__(self, engine: Engine, profile: Profile, broker: Broker, image: Callable[[], str]) -> None:
+    def __init__(
+        self, engine: Engine, profile: Profile, broker: Broker, image: Callable[[], str], *, spares: int = MOST
+    ) -> None:
         self._engine, self._profile, self._image = engine, profile, image
         self.broker = broker
+        self.spares = Spares(self._new, self.later, most=spares)
         self._ending: set[asyncio.Task[None]] = set()
 
     async def start(self, server: str, rules: Rules, *, on_gone: Callable[[], None] = lambda: None) -> Relay:
         """Raises what admission raises, ``RelayFailed``, ``StartFailed`` or ``EngineFailed``; then nothing is left."""
         image_id = await asyncio.to_thread(self._image)
-        return await Relay.start(self._engine, self._profile, self.broker, image_id, server, rules, on_gone=on_gone)
+        relay = self.spares.take(server, rules)
+        if relay is not None and relay.image_id != image_id:
+            self.release(relay)
+            relay = None
+        if relay is None:
+            relay = await self._new(server, rules, image_id)
+        relay.outlet.on_gone = on_gone
+        self.spares.refill(server, rules)
+        return relay
+
+    async def _new(self, server: str, rules: Rules, image_id: str = "") -> Relay:
+        image_id = image_id or await asyncio.to_thread(self._image)
+        return await Relay.start(self._engine, self._profile, self.broker, image_id, server, rules)
 
     def release(self, relay: Relay) -> None:
         """Cut its connections now, and have it removed."""
         relay.outlet.close()
         self.later(relay.stop())
 
-    def later(self, work: Any) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work`` (a coroutine) before ``close`` returns."""
         task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ended)
 
     async def close(self) -> None:
+        self.spares.close()
         await self.broker.close()
         while self._ending:
             await asyncio.wait(set(self._ending))

@@ -1,7 +1,7 @@
 """The relay's container: it makes the empty network name space that the sandbox then joins.
 
 It is started first, and says over its control connection when every listener is up, so a server that connects with its
-first instruction finds them there; and one can wait in the pool before its sandbox exists.  It is as locked down as a
+first instruction finds them there; and one can wait before its sandbox exists.  It is as locked down as a
 sandbox (the same profile), and its one mount is the folder with the broker's socket, read-only.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -55,8 +54,9 @@ def relay_config(profile: Profile, image_id: str, outlet: Outlet, labels: dict[s
 class Relay:
     """Usage: ``relay = await Relay.start(engine, profile, broker, image_id, "time", rules)``; a sandbox joins ``relay.id``."""
 
-    def __init__(self, engine: Engine, outlet: Outlet) -> None:
+    def __init__(self, engine: Engine, outlet: Outlet, image_id: str) -> None:
         self.id = ""
+        self.image_id = image_id
         self.outlet = outlet
         self.name = f"hm-relay-{outlet.server[:40]}-{secrets.token_hex(4)}"
         self._engine = engine
@@ -70,16 +70,16 @@ class Relay:
         image_id: str,
         server: str,
         rules: Rules,
-        *,
-        on_gone: Callable[[], None] = lambda: None,
     ) -> Relay:
         """Returns when every listener is up.  Raises ``RelayFailed``, ``StartFailed`` or ``EngineFailed``; then, and when
-        cancelled, nothing is left.  ``on_gone`` is called when it ends of itself."""
-        relay = cls(engine, broker.open(server, rules, on_gone))
+        cancelled, nothing is left.  ``outlet.on_gone`` is called when it ends of itself."""
+        relay = cls(engine, broker.open(server, rules), image_id)
         work = engine.workers.submit(relay._run, profile, image_id)
         try:
             relay.id = await asyncio.wrap_future(work)
             await asyncio.wait_for(relay.outlet.channel.ready, READY_S)
+            if relay.outlet.closed:
+                raise RelayFailed(f"the relay of {server} ended at once", remedy="see: hm doctor")
         except BaseException as e:
             relay.outlet.close()
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, relay._discard, work))

@@ -73,14 +73,14 @@ class Box:
 
 
 class World:
-    def __init__(self, engine: Engine, profile: Profile, place: Path, limits: Limits = LIMITS) -> None:
+    def __init__(self, engine: Engine, profile: Profile, place: Path, limits: Limits = LIMITS, spares: int = 0) -> None:
         self.engine, self.profile, self.place = engine, profile, place
         self.names = Names()
         self.records: list[dict[str, Any]] = []
         self.refuse_records: Exception | None = None
         self.broker = Broker(place / "run" / "egress", self.record, look=self.names.look, limits=limits)
         self.relay_image, self.client_image = build_relay_image(engine), build_client_image(engine)
-        self.egress = Egress(engine, profile, self.broker, lambda: self.relay_image)
+        self.egress = Egress(engine, profile, self.broker, lambda: self.relay_image, spares=spares)
         self._boxes: list[Box] = []
         self._news = asyncio.Event()
 

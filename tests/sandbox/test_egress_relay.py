@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.errors import NotFound
 
 from harbourmaster.core.audit import AuditUnavailable
+from harbourmaster.core.settings import Settings
+from sandbox.egress.channel import remove_stale
 from sandbox.egress.egress import network
 from sandbox.egress.errors import RelayFailed
 from sandbox.engine import Engine
 from sandbox.profile import Profile
-from sandbox.reaper import list_relays, list_sandboxes
+from sandbox.reaper import list_relays, list_sandboxes, reap
 from tests.sandbox.egress_world import World, echo, serving
 
 pytestmark = pytest.mark.engine
@@ -150,6 +156,15 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(world: World
         (opened,) = await world.recorded("open")
     assert world.names.asked == ["api.test"]
     assert opened["address"] == "127.0.0.1"
+
+
+async def test_a_plain_request_to_the_proxy_reaches_its_host_in_origin_form(world: World) -> None:
+    async with serving(echo) as port:
+        world.names.put("plain.test", [("127.0.0.1", port)])
+        box = await world.box("plain.test:80", "*.wild.test:80")
+        n = await box.connected("127.77.0.1", 3128)
+        await box.ask(f"send {n} 0x{b'GET http://plain.test/a HTTP/1.1'.hex()}0d0a0d0a")
+        assert await box.ask(f"recv {n} 15") == "data GET /a HTTP/1.1"
 
 
 async def test_tls_with_the_right_name_passes_untouched_and_with_another_is_reset(world: World) -> None:
@@ -408,3 +423,57 @@ async def test_the_relay_is_as_locked_down_as_a_sandbox_and_the_sandbox_has_no_m
     assert (mount["RW"], Path(mount["Source"]).parent) == (False, world.broker.directory)
     assert world.broker.directory.stat().st_mode & 0o777 == 0o700
     assert world.engine.api.stats(box.relay_id, stream=False)["memory_stats"]["usage"] < 16 * MIB
+
+
+async def test_the_next_session_finds_a_relay_ready_and_closing_leaves_none(
+    engine: Engine, profile: Profile, tmp_path: Path
+) -> None:
+    world = World(engine, profile, tmp_path, spares=1)
+    async with serving(echo) as port:
+        world.names.put("db.test", [("127.0.0.1", port)])
+        first = await world.box("db.test:5432")
+        await asyncio.gather(*world.egress._ending)  # the spare is made in the background
+        (spare,) = {c["Id"] for c in list_relays(engine)} - {first.relay_id}
+        second = await world.box("db.test:5432")
+        assert second.relay_id == spare
+        n = await second.connected("db.test", 5432)
+        await second.ask(f"send {n} hi")
+        assert await second.ask(f"recv {n} 2") == "data hi"
+    await world.close()
+    assert list_relays(engine) == []
+
+
+async def test_a_spare_relay_whose_image_is_no_longer_the_admitted_one_is_not_used(
+    engine: Engine, profile: Profile, tmp_path: Path
+) -> None:
+    world = World(engine, profile, tmp_path, spares=1)
+    await world.box("db.test:5432")
+    await asyncio.gather(*world.egress._ending)
+    spare = world.egress.spares._ready
+    (kept,) = [relay for relay, _ in spare.values()]
+    kept.image_id = "sha256:" + "0" * 64
+    box = await world.box("db.test:5432")
+    assert box.relay_id != kept.id
+    await world.close()
+    assert list_relays(engine) == []
+
+
+def test_a_killed_gateway_leaves_no_relay_and_the_next_one_clears_its_folder(
+    tmp_path: Path, project_root: Path
+) -> None:
+    engine = Engine.connect(Settings.load(home=tmp_path))
+    command = [sys.executable, "-m", "tests.sandbox.egress_owner", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project_root) as owner:
+        assert owner.stdout is not None
+        relay = owner.stdout.readline().strip()
+        owner.kill()
+    with contextlib.suppress(NotFound):
+        engine.api.wait(relay, condition="removed")
+    assert list_relays(engine) == []
+    reap(engine)
+    assert list_sandboxes(engine) == []
+    (folder,) = (tmp_path / "run" / "egress").iterdir()
+    os.utime(folder, (0, 0))
+    remove_stale(tmp_path / "run" / "egress")
+    assert not folder.exists()
+    engine.close()
