@@ -107,6 +107,7 @@ def _write_batch(
         outcome = writer.write(record)
         setattr(report, outcome, getattr(report, outcome) + 1)
         _count(report, record)
+    writer.finish()
     if writer.dirty:
         touch(session)
 
@@ -126,6 +127,8 @@ class _Writer:
         self.entries: dict[str, CatalogEntry] = {}
         self.versions: dict[tuple[int, str], EntryVersion] = {}
         self.tags: dict[str, int] = {}
+        self.rows: dict[Any, list[dict[str, Any]]] = {Tool: [], FindingRow: [], Image: [], EntryTag: []}
+        """Written at the end of the batch, in one statement for each table."""
 
     def load(self, records: list[EntryRecord]) -> None:
         names = {r.name for r in records}
@@ -145,11 +148,21 @@ class _Writer:
             entry.seen_in = self.sync
             return "unchanged"
         self.dirty = True
-        outcome = "changed" if entry else "added"
-        entry = entry or self._new_entry(record)
+        if entry is None:
+            self._write_version(self._new_entry(record), None, record, only=True)
+            return "added"
         self._derive(entry, record)
-        self._write_version(entry, version, record)
-        return outcome
+        self._write_version(entry, version, record, only=False)
+        return "changed"
+
+    def finish(self) -> None:
+        for table, rows in self.rows.items():
+            _insert(self.session, table, rows)
+
+    def _forget(self, table: Any, column: str, owner: int) -> None:
+        """What an earlier state of the same row left, in the table or in this batch."""
+        self.session.exec(delete(table).where(getattr(table, column) == owner))
+        self.rows[table] = [r for r in self.rows[table] if r[column] != owner]
 
     def _same(self, entry: CatalogEntry, version: EntryVersion, record: EntryRecord) -> bool:
         same_version = version.digest == record.digest and version.status == record.status
@@ -169,9 +182,9 @@ class _Writer:
             first_seen_at=record.published_at or self.now,
         )
         self._derive(entry, record, anyway=True)
-        self.session.add(entry)
         self.session.flush()
         self.entries[record.name] = entry
+        self._write_tags(_id(entry), record.tags)
         return entry
 
     def _derive(self, entry: CatalogEntry, record: EntryRecord, *, anyway: bool = False) -> None:
@@ -200,6 +213,7 @@ class _Writer:
         entry.updated_at = record.updated_at or self.now
         self.session.add(entry)
         if entry.id is not None:
+            self._forget(EntryTag, "entry_id", entry.id)
             self._write_tags(entry.id, record.tags)
 
     def _write_tags(self, entry_id: int, names: tuple[str, ...]) -> None:
@@ -209,12 +223,10 @@ class _Writer:
                 self.session.add(tag)
                 self.session.flush()
                 self.tags[name] = _id(tag)
-        self.session.exec(delete(EntryTag).where(col(EntryTag.entry_id) == entry_id))
-        rows = [{"entry_id": entry_id, "tag_id": self.tags[n]} for n in names]
-        _insert(self.session, EntryTag, rows)
+        self.rows[EntryTag] += [{"entry_id": entry_id, "tag_id": self.tags[n]} for n in names]
 
-    def _write_version(self, entry: CatalogEntry, old: EntryVersion | None, record: EntryRecord) -> None:
-        if record.is_latest:
+    def _write_version(self, entry: CatalogEntry, old: EntryVersion | None, record: EntryRecord, *, only: bool) -> None:
+        if record.is_latest and not only:
             others = update(EntryVersion).where(
                 col(EntryVersion.entry_id) == entry.id, col(EntryVersion.version) != record.version
             )
@@ -242,7 +254,7 @@ class _Writer:
     def _write_children(self, version_id: int, record: EntryRecord, *, replace: bool) -> None:
         if replace:
             for table in (Tool, FindingRow, Image):
-                self.session.exec(delete(table).where(col(table.version_id) == version_id))
+                self._forget(table, "version_id", version_id)
         tools = [
             {
                 "version_id": version_id,
@@ -267,9 +279,9 @@ class _Writer:
             for f in record.findings
         ]
         images = [{"version_id": version_id, "reference": i.reference, "digest": i.digest} for i in record.images]
-        _insert(self.session, Tool, tools)
-        _insert(self.session, FindingRow, findings)
-        _insert(self.session, Image, images)
+        self.rows[Tool] += tools
+        self.rows[FindingRow] += findings
+        self.rows[Image] += images
 
 
 def _insert(session: Session, table: Any, rows: list[dict[str, Any]]) -> None:

@@ -31,7 +31,6 @@ FIELDS: dict[str, tuple[float, float]] = {
     "readme": (0.3, 0.8),
 }
 MAX_FIELD_CHARS = 20_000
-EVIDENCE = ("signature", "sbom", "provenance", "listing")
 
 
 @dataclass(slots=True)

@@ -57,10 +57,6 @@ def host_refusal(host: str) -> str:
     return ""
 
 
-def is_public_https(url: str) -> bool:
-    return not refusal(url)
-
-
 def host_rule_refusal(rule: str) -> str:
     """Why ``rule`` is no ``host:port``, ``host:port/tcp`` or ``*.suffix:port`` of an entry's hosts."""
     match = _RULE.fullmatch(rule)

@@ -14,7 +14,6 @@ from catalog.errors import EntryUnreadable
 
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
-MAX_TEXT_CHARS = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
