@@ -20,6 +20,11 @@ class Outlet:
 
     gone: bool = False  # the client has left; nothing will be read any more
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the client hears what is pushed now, not only when it comes back."""
+        return not self.gone
+
     def push(self, message: bytes) -> bool:
         """Queue ``message``; False when this outlet cannot carry it."""
         return False

@@ -14,9 +14,12 @@ class Limits:
     session_idle_s: float = 3600.0  # a session with no request and no stream for this long is forgotten
     backlog_bytes: int = 8 << 20  # unread by one client before its stream is dropped
     backlog_notices: int = 64  # session-wide notifications kept until a client opens a stream
+    replay_bytes: int = 1 << 20  # of a session's streams, kept for a client that lost its connection
+    replay_s: float = 300.0  # and how long it is kept
     park_s: float = 600.0  # how long a call waits for a person's answer (multi-round-trip)
     write_buffer_bytes: int = 1 << 16  # a message larger than this waits until the server reads
     admission_recheck_s: float = 10.0  # how old a verdict may be before a call asks again
+    junk_lines: int = 10_000  # a server may print to stdout by mistake, between two answers
     sweep_s: float = 0.25  # timeouts, vanished clients, idle sandboxes: how often someone looks
     ping_s: float = 15.0  # SSE comment lines, so that proxies keep a silent stream open
     stop_grace_s: float = 2.0  # between closing a server's stdin and killing it

@@ -17,6 +17,7 @@ from gateway.downstream import Downstream
 from gateway.errors import CallCancelled, NoChannel, TooManySessions
 from gateway.limits import LIMITS
 from gateway.messages import RequestId, encode, notification
+from gateway.replay import Replay
 from gateway.upstream import Upstream
 
 # What a server may ask of a client, and the capability that allows it (2025-11-25, client/*).
@@ -44,6 +45,7 @@ class Session(Downstream):
         super().__init__(principal, session_id, loop)
         self.id = session_id
         self.stream: Outlet = NOWHERE
+        self.replay = Replay(loop.time)
         self._asked: dict[int, Asked] = {}
         self._next_ask = 1
         self._backlog: deque[bytes] = deque(maxlen=LIMITS.backlog_notices)
@@ -75,6 +77,7 @@ class Session(Downstream):
 
     def ping(self) -> None:
         self.stream.ping()
+        self.replay.prune()
         for call in self.calls.values():
             call.outlet.ping()
 
@@ -94,11 +97,12 @@ class Session(Downstream):
     def _outlets(self, upstream: Upstream | None) -> Iterator[Outlet]:
         """Where a message fits, best first: beside the only call it can be about, else session-wide, else any call."""
         calls = [c.outlet for c in upstream.pending.values() if c.outlet is not NOWHERE] if upstream else []
-        if len(calls) == 1:
+        if len(calls) == 1 and calls[0].reachable:
             yield calls[0]
         yield self.stream
-        yield from reversed(calls)
-        yield from (c.outlet for c in reversed(self.calls.values()))
+        calls = [*(c.outlet for c in self.calls.values()), *calls]
+        yield from (outlet for outlet in reversed(calls) if outlet.reachable)
+        yield from (outlet for outlet in reversed(calls) if not outlet.reachable)  # heard if the client comes back
 
     # -- the server asks the client
 

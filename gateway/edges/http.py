@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from gateway import eras
 from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
-from gateway.edges.streams import PostStream, RawHeaders, Receive, Send, StandingStream, send_body
+from gateway.edges.streams import PostStream, RawHeaders, Receive, ResumedStream, Send, StandingStream, send_body
 from gateway.errors import BadRequest
 from gateway.forward import HeaderMap, Reply, failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, error_message, id_of, kind_of
+from gateway.replay import StreamLog
 from gateway.sessions import Session
 from harbourmaster.core.errors import HarbourError
 
@@ -31,6 +32,7 @@ SLOW_BODY_S: Final = 30.0  # a client that has begun a body must end it within t
 _SESSION: Final = b"mcp-session-id"
 _VERSION: Final = b"mcp-protocol-version"
 _HANDSHAKE: Final = frozenset(v.encode() for v in eras.HANDSHAKE_PROTOCOL_VERSIONS)
+_RESUMABLE: Final = frozenset({"2025-11-25"})  # earlier clients choke on an event without data (SEP-1699)
 _NO_HEADERS: Final[RawHeaders] = []
 
 
@@ -106,7 +108,10 @@ class HttpEdge:
     ) -> None:
         """A request of a handshake client."""
         if body["method"] != "initialize":
-            message, _ = await self._router.handshake(self._session(principal, headers, body), body, outlet)
+            session = self._session(principal, headers, body)
+            if session.version in _RESUMABLE:
+                outlet.resumable(session.replay)
+            message, _ = await self._router.handshake(session, body, outlet)
             await outlet.finish(message)
             return
         try:
@@ -192,7 +197,14 @@ class HttpEdge:
         if not self._guard.accepts(headers)[1]:
             raise HttpRefusal(406, "http.accept", "Accept must allow text/event-stream")
         session = self._session(principal, headers)
-        stream = StandingStream(send, receive, _NO_HEADERS)
+        lost = self._lost_stream(session, headers)
+        if lost is not None and lost[0] is not session.replay.standing:
+            await ResumedStream(send, receive, _NO_HEADERS).carry(*lost)
+            return
+        resumable = session.version in _RESUMABLE
+        stream = StandingStream(send, receive, _NO_HEADERS, session.replay.standing if resumable else None)
+        if lost is not None:
+            stream.repeat(lost[0].after(lost[1]))
         session.stream.close()  # one standing stream per session: a client that reconnects takes over
         session.attach(stream)
         try:
@@ -200,6 +212,11 @@ class HttpEdge:
         finally:
             session.detach(stream)
             session.used = session.loop.time()
+
+    def _lost_stream(self, session: Session, headers: Headers) -> tuple[StreamLog, int] | None:
+        """The stream that the client comes back to, and how far it had heard; unknown ids begin anew."""
+        last = headers.get(b"last-event-id")
+        return session.replay.find(last.decode("latin-1")) if last is not None else None
 
     def _session(self, principal: str, headers: Headers, body: Any = None) -> Session:
         session_id = headers.get(_SESSION)

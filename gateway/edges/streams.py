@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gateway.calls import Outlet
 from gateway.limits import LIMITS
+from gateway.replay import Event, Follower, Replay, StreamLog
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -20,12 +21,23 @@ SSE_HEADERS: Final[RawHeaders] = [
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
+RETRY_MS: Final = 1000  # when a client may come back for the rest of a stream
 PING: Final = b": ping\r\n\r\n"
 
 
 def event(message: bytes) -> bytes:
     """One SSE event; encoded JSON has no line breaks (WHATWG HTML, section 9.2.6)."""
     return b"event: message\r\ndata: " + message + b"\r\n\r\n"
+
+
+def numbered(event: Event) -> bytes:
+    """One SSE event that a client can name when it comes back."""
+    return b"id: " + event.id.encode() + b"\r\nevent: message\r\ndata: " + event.message + b"\r\n\r\n"
+
+
+def priming(log: StreamLog) -> bytes:
+    """The first event: an id and no data, so that the stream can be resumed before anything was said (SEP-1699)."""
+    return b"id: %s-0\r\nretry: %d\r\ndata: \r\n\r\n" % (log.name.encode(), RETRY_MS)
 
 
 async def send_body(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
@@ -113,10 +125,42 @@ class PostStream(Stream):
         super().__init__(send, receive, headers)
         self._json = json
         self._sse = sse
+        self._replay: Replay | None = None
+        self._log: StreamLog | None = None
         self.task: asyncio.Task[Any] | None = None  # cancelled when the client leaves (modern: that is how it cancels)
 
+    @property
+    def reachable(self) -> bool:
+        return not self.gone or (self._log is not None and self._log.followed)
+
+    def resumable(self, replay: Replay) -> None:
+        """The client knows how to come back for the rest of a stream (2025-11-25)."""
+        self._replay = replay
+
     def push(self, message: bytes) -> bool:
-        return self._sse and super().push(message)
+        if not self._sse:
+            return False
+        self._begin()
+        if self._log is None:
+            return super().push(message)
+        self._say(self._log, message)
+        return True
+
+    def watch(self) -> None:
+        """A slow call's stream begins now: a client that loses the connection can come back for the result."""
+        super().watch()
+        if self._sse:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._replay is not None and self._log is None and not self.gone:
+            self._log = self._replay.open()
+            self._put(priming(self._log))
+
+    def _say(self, log: StreamLog, message: bytes) -> None:
+        event = log.add(message)
+        if not self.gone:
+            self._put(numbered(event))
 
     def left(self) -> None:
         super().left()
@@ -132,15 +176,32 @@ class PostStream(Stream):
             await send_body(self._send, status, message, self._headers)
             return
         await self.start()
-        await self._send({"type": "http.response.body", "body": event(message)})
+        if self._log is not None:
+            said = numbered(self._log.add(message))
+            self._log.finish()
+        else:
+            said = event(message)
+        await self._send({"type": "http.response.body", "body": said})
 
 
 class StandingStream(Stream):
     """The GET stream of a session: open until either side closes it."""
 
-    def __init__(self, send: Send, receive: Receive, headers: RawHeaders) -> None:
+    def __init__(self, send: Send, receive: Receive, headers: RawHeaders, log: StreamLog | None = None) -> None:
         super().__init__(send, receive, headers)
+        self._log = log
         self._over = asyncio.Event()
+
+    def push(self, message: bytes) -> bool:
+        if self.gone or self._log is None:
+            return super().push(message)
+        self._put(numbered(self._log.add(message)))
+        return True
+
+    def repeat(self, events: list[Event]) -> None:
+        """What the client missed."""
+        for missed in events:
+            self._put(numbered(missed))
 
     def left(self) -> None:
         super().left()
@@ -155,3 +216,22 @@ class StandingStream(Stream):
         await self._over.wait()
         await self.drained()
         await self._send({"type": "http.response.body", "body": b""})
+
+
+class ResumedStream(StandingStream, Follower):
+    """The rest of a stream whose connection was lost; it ends with the stream."""
+
+    def follow(self, event: Event) -> None:
+        if not self.gone:
+            self._put(numbered(event))
+
+    def end(self) -> None:
+        self.close()
+
+    async def carry(self, log: StreamLog, number: int) -> None:
+        """All that was said after ``number``, and all that will be."""
+        log.resume(self, number)
+        try:
+            await self.run()
+        finally:
+            log.leave(self)

@@ -174,7 +174,7 @@ class Response:
 
     @property
     def events(self) -> list[Any]:
-        return [json.loads(line[6:]) for line in self.body.splitlines() if line.startswith(b"data: ")]
+        return [json.loads(line[6:]) for line in self.body.splitlines() if line.startswith(b"data: {")]
 
 
 class Http:
@@ -214,7 +214,7 @@ class Http:
             while True:
                 line = await reader.readline()
                 assert line, "the stream ended early"
-                if line.startswith(b"data: "):
+                if line.startswith(b"data: {"):  # a stream's first event may have none
                     return json.loads(line[6:])
 
         try:
