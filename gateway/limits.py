@@ -20,6 +20,9 @@ class Limits:
     write_buffer_bytes: int = 1 << 16  # a message larger than this waits until the server reads
     admission_recheck_s: float = 10.0  # how old a verdict may be before a call asks again
     junk_lines: int = 10_000  # a server may print to stdout by mistake, between two answers
+    list_pages: int = 100  # of one list of a server, as at the time of listing (registry/listing.py)
+    list_items: int = 10_000
+    list_rounds: int = 3  # of a list that changes while it is read, the last answer counts
     sweep_s: float = 0.25  # timeouts, vanished clients, idle sandboxes: how often someone looks
     ping_s: float = 15.0  # SSE comment lines, so that proxies keep a silent stream open
     stop_grace_s: float = 2.0  # between closing a server's stdin and killing it

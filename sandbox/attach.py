@@ -24,6 +24,9 @@ MAX_LINE_BYTES = (
 )  # one message: holds a 12 MB image in base64, and bounds what one server can make us keep
 WRITE_HIGH_WATER = 256 * 1024  # beyond this `drain` waits: a few messages ahead of a server that is busy
 MAX_UNREAD_BYTES = 2 * MAX_LINE_BYTES  # written and not taken: the server has stopped reading
+LINES_PER_TURN = 128  # then others have theirs: some 2 ms of work where each line has to be refused as no message
+STDERR_PER_LINE = 512  # bytes of stderr that count as one line: 64 KiB, as much as is kept, in one turn
+PAUSE_S = 0.004  # between turns of a server that floods: over 30,000 lines a second, at a third of one core of ours
 MAX_RESPONSE_HEAD = 16 * 1024  # an engine's response head is some 150 bytes
 ATTACH_TIMEOUT_S = 30  # the engine answers in a millisecond; an engine under heavy load in a second
 MAX_REASON = 500  # characters of what the engine says when it refuses
@@ -54,6 +57,8 @@ class AttachStream(asyncio.Protocol):
         self._left = 0  # payload bytes of the current frame still to come
         self._kind = 0
         self._partial = bytearray()  # a line without its end
+        self._later = b""  # read, and left for the next turn
+        self._budget = LINES_PER_TURN
         self._ended = False
         self._stdin_closed = False
         self._transport: asyncio.Transport | None = None
@@ -73,13 +78,19 @@ class AttachStream(asyncio.Protocol):
             return
         if not self.attached.done():
             data = self._read_head(data)
+        if self._later:
+            self._later += data
+            return
+        self._budget = LINES_PER_TURN
         self._read_frames(data)
 
     def eof_received(self) -> bool:
+        self._read_what_is_left()
         self._end("")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._read_what_is_left()
         self._end(f"the connection to the engine broke: {exc}" if exc else "")
 
     def pause_writing(self) -> None:
@@ -122,6 +133,7 @@ class AttachStream(asyncio.Protocol):
         self._ended = True
         self._writable.set()
         self._partial = bytearray()
+        self._later = b""
         if self._transport is not None:
             self._transport.abort()
         if not self.attached.done():
@@ -161,15 +173,45 @@ class AttachStream(asyncio.Protocol):
                     return
                 position += HEADER
             stop = min(position + self._left, size)
-            self._left -= stop - position
-            if self._kind == STDERR:
-                self._on_stderr(data[position:stop])
-            else:
-                self._read_lines(data, position, stop)
-            position = stop
+            taken = self._read_payload(data, position, stop)
+            self._left -= taken - position
+            position = taken
+            if self._budget <= 0 and position < size:
+                self._rest(data[position:])
+                return
 
-    def _read_lines(self, data: bytes, start: int, stop: int) -> None:
-        while (newline := data.find(b"\n", start, stop)) >= 0:
+    def _read_payload(self, data: bytes, start: int, stop: int) -> int:
+        """Returns where it stopped: at the end, or where this turn's budget did."""
+        if self._kind != STDERR:
+            return self._read_lines(data, start, stop)
+        self._budget -= 1 + (stop - start) // STDERR_PER_LINE
+        self._on_stderr(data[start:stop])
+        return stop
+
+    def _rest(self, data: bytes) -> None:
+        """Let others have a turn; the server waits meanwhile, as its output is not read."""
+        self._later = data
+        assert self._transport is not None
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(PAUSE_S, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._ended or self._transport is None:
+            return
+        data, self._later = self._later, b""
+        self._budget = LINES_PER_TURN
+        self._read_frames(data)
+        if not self._later and not self._ended:
+            self._transport.resume_reading()
+
+    def _read_what_is_left(self) -> None:
+        """The connection is gone, its last bytes are here: at most one read's worth."""
+        data, self._later = self._later, b""
+        self._budget = len(data) + 1
+        self._read_frames(data)
+
+    def _read_lines(self, data: bytes, start: int, stop: int) -> int:
+        while self._budget > 0 and (newline := data.find(b"\n", start, stop)) >= 0:
             if self._partial:
                 self._partial += data[start:newline]
                 line = bytes(self._partial)
@@ -177,16 +219,20 @@ class AttachStream(asyncio.Protocol):
             else:
                 line = data[start:newline]
             start = newline + 1
+            self._budget -= 1
             if len(line) > MAX_LINE_BYTES:
                 self._end(LINE_TOO_LONG)
             else:
                 self._on_line(line)
             if self._ended:
-                return
+                return stop
+        if self._budget <= 0:
+            return start
         if start < stop:
             self._partial += data[start:stop]
             if len(self._partial) > MAX_LINE_BYTES:
                 self._end(LINE_TOO_LONG)
+        return stop
 
 
 async def attach(

@@ -108,7 +108,7 @@ CASES = (
          {"/dev/shm many files": outcomes("ENOSPC"), "written_mb": outcomes("15", "16")}),
     Case("file_bomb", "256 open files", "run.sandbox.nofile (128 here)", {"most": 256},
          {"open files": outcomes("EMFILE"), "opened": frozenset(map(str, range(115, 128)))}),
-    Case("cpu_hog", "two processes that only compute", "run.sandbox.cpus (0.5 here)", {"ms": 400}, {"every core": outcomes("THROTTLED")}),
+    Case("cpu_hog", "two processes that only compute", "run.sandbox.cpus (0.1 here)", {"ms": 400}, {"every core": outcomes("THROTTLED")}),
     Case("zombies", "16 orphans that end at once", "an init that buries them", {"most": 16},
          {"zombies": outcomes("REAPED"), "left": outcomes("0")}),
 )  # fmt: skip

@@ -25,10 +25,12 @@ from tests.gateway.live import ECHO_LISTING
 
 # Smaller than an entry's defaults, so that every bomb goes off soon and costs the machine little.
 LIMITS: dict[str, int | float] = {"memory_mb": 96, "tmp_mb": 16, "file_mb": 8, "pids": 32, "nofile": 128, "cpus": 0.5}
-LISTING: dict[str, Any] = ECHO_LISTING | {
-    "serverInfo": {"name": "hostile", "version": "1"},
-    "tools": [{"name": name, "description": name, "inputSchema": {"type": "object"}} for name in TOOLS],
-}
+SLOW = LIMITS | {"cpus": 0.1}  # less than even a busy machine gives, so that this limit is what holds it back
+
+
+def listing(*tools: str) -> dict[str, Any]:
+    offered = [{"name": name, "description": name, "inputSchema": {"type": "object"}} for name in tools]
+    return ECHO_LISTING | {"serverInfo": {"name": "hostile", "version": "1"}, "tools": offered}
 
 
 async def serve(hostile: str, echo: str) -> None:
@@ -38,7 +40,12 @@ async def serve(hostile: str, echo: str) -> None:
     engine = await asyncio.to_thread(Engine.connect, settings)
     profile = Profile.load()
     servers = {
-        "hostile": locked("hostile", LISTING, image_id=hostile, profile=profile.digest, run={"limits": LIMITS}),
+        name: locked(name, said, image_id=hostile, profile=profile.digest, run={"limits": limits})
+        for name, said, limits in (
+            ("hostile", listing(*(tool for tool in TOOLS if tool != "cpu_hog")), LIMITS),
+            ("slow", listing("cpu_hog"), SLOW),
+        )
+    } | {
         "echo": locked("echo", ECHO_LISTING, image_id=echo, profile=profile.digest),
     }
     gateway = Gateway(

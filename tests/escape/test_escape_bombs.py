@@ -32,9 +32,9 @@ def test_a_memory_bomb_ends_its_sandbox_and_the_caller_hears_of_the_limit(doomed
 
 def test_a_server_held_back_by_its_cpu_limit_is_told_from_a_slow_one(doomed: Caller, note: Note) -> None:
     code, words = limit_of(doomed.call("cpu_hog", ms=20_000))
-    note("computing until the call times out", "run.sandbox.cpus (0.5 here)", f"the caller is told {code}")
+    note("computing until the call times out", "run.sandbox.cpus (0.1 here)", f"the caller is told {code}")
     assert code == "sandbox.cpu"
-    assert "0.5 CPUs" in words
+    assert "0.1 CPUs" in words
     assert "run.sandbox.cpus" in words
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.limits import LIMITS
 from sandbox.attach import MAX_LINE_BYTES
 from sandbox.engine import Engine
 from sandbox.text import STDERR_KEPT
@@ -23,10 +24,17 @@ def test_a_line_without_end_ends_its_sandbox(doomed: Caller, note: Note) -> None
     assert str(MAX_LINE_BYTES) in error["message"]
 
 
-def test_a_flood_of_lines_that_are_no_messages_is_dropped(doomed: Caller, note: Note) -> None:
-    reply = doomed.call("flood", lines=200_000)
-    note("200,000 lines that are no messages", "dropped before the answer", "the answer came")
+def test_lines_that_are_no_messages_are_dropped(doomed: Caller, note: Note) -> None:
+    reply = doomed.call("flood", lines=5_000)
+    note("5,000 lines that are no messages", "dropped before the answer", "the answer came")
     assert reply["result"]["content"]
+
+
+def test_a_flood_of_them_ends_the_sandbox(doomed: Caller, note: Note) -> None:
+    error = doomed.call("flood", lines=5_000_000)["error"]
+    note("5,000,000 lines that are no messages", f"{LIMITS.junk_lines} at most, read in turns", error["data"]["code"])
+    assert error["data"]["code"] == "gateway.server_exited"
+    assert str(LIMITS.junk_lines) in error["message"]
 
 
 def test_deep_json_is_dropped_or_passed_and_never_an_end(doomed: Caller, note: Note) -> None:

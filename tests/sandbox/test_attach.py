@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from sandbox import attach as attach_module
-from sandbox.attach import LINE_TOO_LONG, MAX_LINE_BYTES, STREAM_BROKEN, AttachStream, attach
+from sandbox.attach import (
+    LINE_TOO_LONG,
+    LINES_PER_TURN,
+    MAX_LINE_BYTES,
+    PAUSE_S,
+    STREAM_BROKEN,
+    AttachStream,
+    attach,
+)
 from sandbox.errors import EngineFailed, SandboxClosed
 
 HEAD = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nUpgrade: tcp\r\n\r\n"
@@ -68,6 +76,74 @@ async def test_a_line_that_never_ends_is_cut_off_at_the_limit() -> None:
 @pytest.mark.parametrize("bad", [b"\x03\0\0\0\0\0\0\x01x", b"\x01\x01\0\0\0\0\0\x01x", b'{"message":"no frames here"}'])
 async def test_bytes_that_are_not_frames_end_it(bad: bytes) -> None:
     assert Heard().feed(HEAD, bad).ends == [STREAM_BROKEN]
+
+
+class Pausable(asyncio.Transport):
+    """Notes what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.resumed = asyncio.Event()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: Any) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        self.asked.append("pause")
+
+    def resume_reading(self) -> None:
+        self.asked.append("resume")
+        self.resumed.set()
+
+    def abort(self) -> None:
+        self.asked.append("abort")
+
+
+FLOOD = [b"%d" % number for number in range(5 * LINES_PER_TURN + 7)]
+
+
+async def test_a_flood_is_read_in_turns_and_nothing_of_it_is_lost_or_out_of_order() -> None:
+    heard, transport = Heard(), Pausable()
+    heard.stream.connection_made(transport)
+    payload = b"\n".join(FLOOD) + b"\n"
+    heard.feed(HEAD + frame(payload[:1000]) + frame(payload[1000:]) + frame(b"last words", 2))
+    assert len(heard.lines) == LINES_PER_TURN
+    assert transport.asked == ["pause"]
+    await transport.resumed.wait()
+    assert heard.lines == FLOOD
+    assert heard.errors == b"last words"
+
+
+async def test_a_flood_on_stderr_is_read_in_turns_too() -> None:
+    heard, transport = Heard(), Pausable()
+    heard.stream.connection_made(transport)
+    heard.feed(HEAD + frame(b"e" * 40_000, 2) * 8)
+    assert len(heard.errors) == 80_000
+    await transport.resumed.wait()
+    assert len(heard.errors) == 8 * 40_000
+
+
+async def test_the_rest_of_a_flood_is_heard_before_the_end() -> None:
+    heard = Heard()
+    heard.stream.connection_made(Pausable())
+    heard.feed(HEAD + frame(b"\n".join(FLOOD) + b"\n"))
+    heard.stream.connection_lost(None)
+    assert heard.lines == FLOOD
+    assert heard.ends == [""]
+
+
+async def test_an_abort_in_the_middle_of_a_flood_is_the_end_of_it() -> None:
+    heard = Heard()
+    heard.stream.connection_made(Pausable())
+    heard.feed(HEAD + frame(b"\n".join(FLOOD) + b"\n"))
+    heard.stream.abort("enough")
+    await asyncio.sleep(2 * PAUSE_S)
+    assert len(heard.lines) == LINES_PER_TURN
+    assert heard.ends == ["enough"]
 
 
 async def test_nothing_is_heard_after_the_end() -> None:
