@@ -146,6 +146,8 @@ def wire_error(error: BaseException) -> dict[str, Any]:
         data = {"code": error.code}
         if error.remedy:
             data["remedy"] = error.remedy
+        if isinstance(error, UnknownResource):
+            data |= error.details  # the URI that was asked for
         return {"code": _rpc_code(error), "message": IN_USE.redact(error.message), "data": data}
     log.error("unexpected error while answering a request", exc_info=error)
     return {"code": INTERNAL_ERROR, "message": "internal error", "data": {"code": "internal"}}

@@ -27,7 +27,7 @@ from gateway.modern import ModernClient
 from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
-from gateway.shape import explain, shape
+from gateway.shape import explain, shape, shape_error
 from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
 from sandbox.errors import LimitReached
@@ -41,8 +41,10 @@ def allow(principal: str, method: str, route: Route) -> None:
     """The default authorizer: who holds a token may call what is enabled."""
 
 
-def failure(request_id: RequestId | None, error: BaseException) -> Reply:
+def failure(request_id: RequestId | None, error: BaseException, *, modern: bool = False) -> Reply:
     body = wire_error(error)
+    if modern:
+        shape_error(body)
     return encode({"jsonrpc": "2.0", "id": request_id, "error": body}), body["code"]
 
 
@@ -89,7 +91,7 @@ class Forwarder:
             answer = encode(reply), _error_code(reply)
         except HarbourError as e:
             outcome, code = _kind(e), e.code
-            answer = failure(request_id, e)
+            answer = failure(request_id, e, modern=client.modern)
         except asyncio.CancelledError:  # a modern client closed its connection
             if call is not None and call.upstream is not None:
                 call.upstream.cancel(call, "the client closed the connection")
@@ -136,6 +138,8 @@ class Forwarder:
             shape(result, call.method, route, upstream.server_info, client=client.modern, server=upstream.modern)
             if result.get("isError") is True:
                 explain(result, upstream.limit_in)
+        elif client.modern and not upstream.modern and isinstance(reply.get("error"), dict):
+            shape_error(reply["error"])
         return reply
 
     async def _connection(self, client: Downstream, server: LockedServer) -> Upstream:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway import eras
+from gateway.errors import INVALID_PARAMS, RESOURCE_NOT_FOUND
 from gateway.index import Route
 from harbourmaster.core.errors import HarbourError
 
@@ -33,6 +34,12 @@ def explain(result: dict[str, Any], limit_in: Callable[[str], HarbourError | Non
     limit = limit_in("\n".join(text for text in texts if isinstance(text, str)))
     if limit is not None:
         content.append({"type": "text", "text": f"{limit.message} [{limit.code}]: {limit.remedy}"})
+
+
+def shape_error(error: dict[str, Any]) -> None:
+    """A resource that nobody has is, for a modern client, an invalid parameter (SEP-2164)."""
+    if error.get("code") == RESOURCE_NOT_FOUND:
+        error["code"] = INVALID_PARAMS
 
 
 def _to_modern(result: dict[str, Any], method: str, server_info: dict[str, Any]) -> None:

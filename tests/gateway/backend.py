@@ -149,6 +149,10 @@ class Backend:
         self.say(id=request_id, result={"messages": [{"role": "user", "content": {"type": "text", "text": text}}]})
 
     def on_resources_read(self, request_id: Any, params: dict[str, Any]) -> None:
+        if params["uri"] == "note://gone":
+            code = -32602 if self.modern else -32002
+            self.say(id=request_id, error={"code": code, "message": "no such note", "data": {"uri": params["uri"]}})
+            return
         self.say(id=request_id, result={"contents": [{"uri": params["uri"], "text": f"{self.name} {params['uri']}"}]})
 
     def on_completion_complete(self, request_id: Any, params: dict[str, Any]) -> None:

@@ -351,3 +351,16 @@ async def test_a_resource_that_a_modern_server_does_not_tell_of_cannot_be_subscr
         routing = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
         async with http.events("POST", body, **routing) as following:
             assert (await following())["params"]["notifications"] == {}
+
+
+async def test_a_resource_that_nobody_has_is_an_invalid_parameter_to_a_modern_client(
+    settings: Settings, world: World, http: Http
+) -> None:
+    refused = (await http.modern("resources/read", {"uri": "note://gone"})).json["error"]
+    assert (refused["code"], refused["data"]) == (-32602, {"uri": "note://gone"})
+    session = await http.initialize()
+    assert (await http.call(session, "resources/read", {"uri": "note://gone"}))["error"]["code"] == -32002
+    two = World({"alpha": locked("alpha"), "beta": locked("beta")})
+    async with serving(settings, two) as (_, crowded):  # nobody can be asked: the answer is the gateway's own
+        own = (await crowded.modern("resources/read", {"uri": "other://x"})).json["error"]
+        assert (own["code"], own["data"]["uri"]) == (-32602, "other://x")

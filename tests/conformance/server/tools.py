@@ -12,6 +12,7 @@ from mcp.shared.exceptions import MCPError
 from .content import picture, said, sound
 from .shelf import Call, Shelf
 
+LONG_S = 1.5
 PAUSE_S = 0.05  # between two notifications, as the scenarios describe it
 
 plain = Shelf()
@@ -88,8 +89,10 @@ async def tool_with_progress(call: Call) -> types.CallToolResult:
 async def reconnection(call: Call) -> types.CallToolResult:
     if call.ctx.close_sse_stream is not None:
         await call.ctx.close_sse_stream()
-    await anyio.sleep(2 * PAUSE_S)
-    return said("Answered after the stream was closed")
+        await anyio.sleep(2 * PAUSE_S)
+    else:  # nothing to close on stdio: take long enough that whoever carries the stream shows how it does that
+        await anyio.sleep(LONG_S)
+    return said("Answered after a while")
 
 
 @plain.tool("test_missing_capability", "Refuses clients that did not declare sampling")
@@ -104,12 +107,14 @@ async def missing_capability(call: Call) -> types.CallToolResult:
 @plain.tool("test_trigger_tool_change", "Tells those who listen that the list of tools changed")
 async def trigger_tool_change(call: Call) -> types.CallToolResult:
     await changes.publish(ToolsListChanged())
+    await call.ctx.session.send_tool_list_changed()
     return said("Announced")
 
 
 @plain.tool("test_trigger_prompt_change", "Tells those who listen that the list of prompts changed")
 async def trigger_prompt_change(call: Call) -> types.CallToolResult:
     await changes.publish(PromptsListChanged())
+    await call.ctx.session.send_prompt_list_changed()
     return said("Announced")
 
 
