@@ -15,7 +15,9 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,15 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # else this file itself 
 
 import numpy as np  # noqa: E402
 
+from harbourmaster.core.settings import Settings  # noqa: E402
+from runner.api.app import create_app  # noqa: E402
 from runner.engine.client import EngineProcess  # noqa: E402
 from runner.engine.context import DECODED, Context  # noqa: E402
 from runner.engine.model import Model  # noqa: E402
 from runner.engine.native import LogFilter, load_library  # noqa: E402
 from runner.engine.spec import EngineSpec  # noqa: E402
+from runner.service import Runner  # noqa: E402
+from runner.store.package import Parts, package  # noqa: E402
 
 PROMPT = "Harbour log, entry {}: the ship came in at dawn, and its papers"
 _kept: list[LogFilter] = []  # the library calls them as long as the process lives
@@ -115,6 +121,54 @@ async def shared_prefix(process: EngineProcess) -> dict[str, Any]:
     }
 
 
+class _Instant:
+    """An engine that has always answered already: what is left is our HTTP, checking and scheduling."""
+
+    alive, pid, ready = True, 0, {"template": ""}
+
+    def resident_bytes(self) -> int:
+        return 1
+
+    async def stop(self) -> None:
+        pass
+
+    async def stream(self, _frame: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "cached_tokens": 0}
+        yield {"ev": "delta", "text": "Hi"}
+        yield {"ev": "done", "reason": "stop", "stop": "", "usage": usage, "timings": {}}
+
+
+async def layer_ms(path: Path, rounds: int = 300) -> float:
+    """Median milliseconds that a request spends in the application, the server's parsing of HTTP aside."""
+    body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": "Hi"}]}).encode()
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
+    scope |= {"scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
+    times = []
+    with tempfile.TemporaryDirectory() as home:
+        served = Runner.open(Settings.load(home=Path(home)))
+        package(served.store, Parts((path,)), "bench")
+
+        async def start(_spec: Any, on_exit: Any) -> Any:
+            return _Instant()
+
+        served.scheduler.start_engine = start
+        app = create_app(served)
+        for _ in range(rounds):
+            messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+            async def receive(messages: list[dict[str, Any]] = messages) -> Any:
+                return messages.pop() if messages else await asyncio.Event().wait()
+
+            async def send(_message: Any) -> None:
+                pass
+
+            began = time.perf_counter()
+            await app(dict(scope), receive, send)
+            times.append((time.perf_counter() - began) * 1000)
+    return round(statistics.median(times), 3)
+
+
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     path, threads = arguments.model.resolve(), arguments.threads
     rows = []
@@ -137,6 +191,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "tokens": arguments.tokens,
         "threads": threads,
         "load": load,
+        "layer_ms": await layer_ms(path),
         "rows": rows,
         "prefix": prefix,
     }
@@ -162,6 +217,7 @@ def main() -> None:
             f" {r['high_level']:>11.1f} {r['first_token_ms']:>9.0f} ms"
         )
     print(f"prefix: {result['prefix']}")
+    print(f"HTTP and scheduling: {result['layer_ms']} ms a request")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Runner:
 
         Kept until a file that it depends on changes: this is on the path of every request.
         """
-        state = (name, tuple(sorted(changes.items())), *map(_stamp, self._depends_on()))
+        state = (name, json.dumps(changes, sort_keys=True, default=str), *map(_stamp, self._depends_on()))
         if state not in self._plans:
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()

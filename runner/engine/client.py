@@ -21,6 +21,9 @@ from runner.errors import EngineDied, from_dict
 
 STDERR_TAIL = 4096  # bytes that an error shows
 LOG_LINES = 1000  # kept for `hm model logs`
+# libgomp spins about a millisecond at every barrier, some thousand times a token: on a machine that others use too, a thread
+# then burns the time that the one it waits for needs.  With this it sleeps after some 30 us.
+SPIN_COUNT = "10000"
 GRACE_S = 3.0  # between closing the connection and SIGKILL
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "HM_LOG_FORMAT")
 _PREFIXES = ("CUDA_", "HIP_", "ROCR_", "GGML_", "GOMP_", "OMP_", "VK_", "NVIDIA_")
@@ -197,7 +200,8 @@ class EngineProcess:
 def _environment() -> dict[str, str]:
     """What the libraries need; no secrets of the parent."""
     kept = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PREFIXES)}
-    return {**kept, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    ours = {"GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    return {"GOMP_SPINCOUNT": SPIN_COUNT, **kept, **ours}
 
 
 def _how(status: int | None) -> str:
