@@ -18,7 +18,7 @@ from sandbox.egress.channel import Channel, remove_stale
 from sandbox.egress.errors import TooMuch
 from sandbox.egress.limits import LIMITS, Limits
 from sandbox.egress.passage import Passage, Record
-from sandbox.egress.resolver import Look, Resolver
+from sandbox.egress.resolver import Look, Resolver, Turns
 from sandbox.egress.rules import Listener, Rules
 from sandbox.egress.usage import Usage
 
@@ -36,7 +36,7 @@ class Outlet:
         self.closed = False
         self.total = 0
         self.limits = broker.limits
-        self.look = broker.look
+        self.look = Turns(broker.look)
         self.passages: dict[asyncio.Task[None], Passage] = {}
         self.on_gone: Callable[[], None] = lambda: None  # called when the relay ends before `close`
         self._broker = broker

@@ -16,7 +16,7 @@ async def dial(look: Look, rule: Rule, host: str, port: int, seconds: float) -> 
     try:
         async with asyncio.timeout(seconds):
             places = await _places(look, host, port)
-            return await _first(allowed(rule, host, places), host, port)
+            return await _first(allowed(rule, host, places), host, port, seconds)
     except TimeoutError as e:
         raise TimedOut(f"{host}:{port} did not answer within {seconds:g} s", remedy="is it up? try again") from e
 
@@ -45,11 +45,14 @@ def allowed(rule: Rule, host: str, places: list[Place]) -> list[Place]:
     )
 
 
-async def _first(places: list[Place], host: str, port: int) -> tuple[socket.socket, Place]:
+async def _first(places: list[Place], host: str, port: int, seconds: float) -> tuple[socket.socket, Place]:
     problem = ""
     for place in places:
         try:
-            return await _connect(place), place
+            async with asyncio.timeout(seconds / len(places)):  # so that one dead address leaves time for the others
+                return await _connect(place), place
+        except TimeoutError:
+            problem = "no answer"
         except OSError as e:
             problem = e.strerror or str(e)
     raise ConnectFailed(f"{host}:{port} cannot be reached: {problem}", remedy="is it up? try again")

@@ -73,6 +73,11 @@ class Relay:
     ) -> Relay:
         """Returns when every listener is up.  Raises ``RelayFailed``, ``StartFailed`` or ``EngineFailed``; then, and when
         cancelled, nothing is left.  ``outlet.on_gone`` is called when it ends of itself."""
+        if not engine.url.startswith(("unix://", "http+unix://")):
+            raise RelayFailed(
+                f"{server} has network rules, and the engine at {engine.url} cannot be given a socket of this machine",
+                remedy="use an engine on this machine",
+            )
         relay = cls(engine, broker.open(server, rules), image_id)
         work = engine.workers.submit(relay._run, profile, image_id)
         try:

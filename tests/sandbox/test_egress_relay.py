@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from docker.errors import NotFound
 
 from harbourmaster.core.audit import AuditUnavailable
@@ -477,3 +478,29 @@ def test_a_killed_gateway_leaves_no_relay_and_the_next_one_clears_its_folder(
     remove_stale(tmp_path / "run" / "egress")
     assert not folder.exists()
     engine.close()
+
+
+def test_it_works_the_same_on_the_event_loop_that_the_gateway_uses(
+    engine: Engine, profile: Profile, tmp_path: Path
+) -> None:
+    async def round_trips() -> list[str]:
+        world = World(engine, profile, tmp_path)
+        async with serving(echo) as port:
+            world.names.put("api.test", [("127.0.0.1", port)])
+            world.names.put("db.test", [("127.0.0.1", port)])
+            box = await world.box("api.test:443", "db.test:5432")
+            said = []
+            for host, tls, words in (
+                ("db.test", 5432, "hi"),
+                ("api.test", 443, hello_for("api.test")),
+                ("api.test", 443, "x"),
+            ):
+                n = await box.connected(host, tls)
+                await box.ask(f"send {n} {words}")
+                await box.ask(f"shut {n}")
+                said.append((await box.ask(f"drain {n}")).rpartition(" ")[0])
+        await world.close()
+        return said
+
+    size = len(hello_for("api.test")) // 2 - 1
+    assert uvloop.run(round_trips()) == ["eof 2", f"eof {size}", "reset 0"]
