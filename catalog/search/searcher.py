@@ -71,7 +71,7 @@ class Searcher:
     def __init__(self, store: Store, registry: str = "default") -> None:
         self._store, self._registry = store, registry
         self._built: _Built | None = None
-        self._building = threading.Lock()
+        self._building, self._asking = threading.Lock(), threading.Lock()
         self._known: tuple[int, int, float] = (0, -1, 0.0)
         """Revision, the store's writes when it was asked, and when."""
         # One search at a time: threads that share the interpreter lock finish sooner in turn than by pushing.
@@ -105,13 +105,17 @@ class Searcher:
         return self._current().revision
 
     def _revision(self) -> int:
-        revision, writes, asked = self._known
-        now = time.monotonic()
-        if writes != self._store.writes or now - asked > CHECK_EVERY_S:
-            writes = self._store.writes
-            revision = self._store.revision()
-            self._known = (revision, writes, now)
-        return revision
+        """Asked of the database after every write of ours, else now and then, and then by one thread for all."""
+        written = self._known[1] != self._store.writes
+        if not written and time.monotonic() - self._known[2] <= CHECK_EVERY_S:
+            return self._known[0]
+        if self._asking.acquire(blocking=written):
+            try:
+                writes = self._store.writes
+                self._known = (self._store.revision(), writes, time.monotonic())
+            finally:
+                self._asking.release()
+        return self._known[0]
 
     def _current(self) -> _Built:
         revision = self._revision()
