@@ -48,9 +48,7 @@ def test_a_mounted_secret_is_read_without_its_last_newline(store: SecretStore, t
 
 
 @pytest.mark.parametrize("kind", ["absent", "folder", "pipe", "empty", "binary"])
-def test_a_file_that_holds_no_value_is_an_error_and_never_a_hang(
-    store: SecretStore, tmp_path: Path, kind: str
-) -> None:
+def test_a_file_that_holds_no_value_is_an_error_and_never_a_hang(store: SecretStore, tmp_path: Path, kind: str) -> None:
     place = tmp_path / "x"
     {
         "absent": lambda: None,
@@ -188,6 +186,7 @@ print(SecretStore.of(Settings.load()).get(SecretId("alpha", "alpha.token")))'
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (shutil.which("gnome-keyring-daemon") and shutil.which("dbus-run-session")), reason="no Secret Service here"
 )

@@ -210,6 +210,7 @@ def sealed(sealed_once: Path, home: Path) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_a_passphrase_seals_the_key_from_the_first_secret_on(make_store: MakeStore, sealed: Path) -> None:
     assert b"AGE-SECRET-KEY" not in (sealed / "keys/secrets.key").read_bytes()
     assert make_store("horse").get(TOKEN) == "value"
@@ -228,6 +229,7 @@ def test_names_are_known_while_the_values_are_locked(make_store: MakeStore, seal
     assert [held.id for held in make_store().list()] == [TOKEN]
 
 
+@pytest.mark.slow
 def test_a_passphrase_is_changed_under_a_running_process_and_taken_away(make_store: MakeStore, sealed: Path) -> None:
     answers = iter(["horse", "cow"])
     running = make_store(ask=lambda: next(answers))
@@ -261,9 +263,7 @@ def test_processes_that_write_at_once_lose_nothing(home: Path, store: SecretStor
             assert store.get(SecretId("alpha", f"s{n}.{turn}")) == f"value-{n}-{turn}"
 
 
-def test_a_write_that_fails_leaves_what_was(
-    store: SecretStore, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_what_was(store: SecretStore, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(TOKEN, "old-value")
 
     def full(*_: object) -> None:

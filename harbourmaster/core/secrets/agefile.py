@@ -26,12 +26,14 @@ Ask = Callable[[], str]
 
 
 class AgeFile:
-    """``passphrase``: asked for only when the key is sealed; returns "" where nobody can answer.  Callers hold the lock."""
+    """``passphrase``: seals a new key and opens a sealed one.  ``ask``: asked only to open a sealed key, and answers ""
+    where nobody is there.  Writers hold the store's lock."""
 
-    def __init__(self, path: Path, key_path: Path, passphrase: Ask) -> None:
+    def __init__(self, path: Path, key_path: Path, passphrase: str, ask: Ask) -> None:
         self._path = path
         self._key_path = key_path
-        self._passphrase = passphrase
+        self._given = passphrase
+        self._ask = ask
         self._opened: tuple[str, Any] | None = None  # digest of the key file, and what it holds
 
     def read(self) -> dict[str, str]:
@@ -65,7 +67,7 @@ class AgeFile:
         if raw is None:
             if make and not self._path.exists():
                 identity = pyrage.x25519.Identity.generate()
-                self._save_key(identity, self._passphrase())
+                self._save_key(identity, self._given)
                 return identity
             raise SecretsLocked(
                 f"the key of the secrets, {self._key_path}, is gone",
@@ -87,7 +89,7 @@ class AgeFile:
         ) from None
 
     def _unseal(self, raw: bytes) -> bytes:
-        passphrase = self._passphrase()
+        passphrase = self._given or self._ask()
         if not passphrase:
             raise SecretsLocked(
                 f"{self._key_path} is sealed with a passphrase, and nobody is here to be asked for it",

@@ -39,7 +39,7 @@ class SecretStore:
         self._environ = environ
         self._find_keyring = keyring
         given = settings.secrets_passphrase.get_secret_value()
-        self._age = AgeFile(self._folder / "secrets.age", settings.keys_dir / "secrets.key", lambda: given or ask())
+        self._age = AgeFile(self._folder / "secrets.age", settings.keys_dir / "secrets.key", given, ask)
 
     @classmethod
     def of(cls, settings: Settings, *, ask: Callable[[], str] = str) -> SecretStore:
