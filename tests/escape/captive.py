@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from sandbox.engine import Engine
 from sandbox.profile import Profile, container_config
 from sandbox.sandbox import Exit, Sandbox
 from sandbox.spec import SandboxSpec
+from tests.escape.cases import CANARY
 from tests.escape.harbour import LIMITS
 
 PATIENCE_S = 30  # only a broken test waits this long
@@ -75,3 +80,26 @@ def changed(change: Change) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sandbox_module, "container_config", weakened)
         yield
+
+
+@contextlib.contextmanager
+def planted() -> Iterator[None]:
+    """The canary where the host may have it: arguments and environment of a process, shared memory."""
+    canary = "".join(CANARY)
+    shared = Path("/dev/shm") / f"hm-escape-{os.getpid()}"
+    waits = [sys.executable, "-c", "import sys; sys.stdin.read()", canary]
+    shared.write_text(canary)
+    try:
+        with subprocess.Popen(waits, env=os.environ | {"TOKEN": canary}, stdin=subprocess.PIPE) as process:
+            yield
+            process.terminate()
+    finally:
+        shared.unlink()
+
+
+@contextlib.asynccontextmanager
+async def canaries(engine: Engine, image: str) -> AsyncIterator[None]:
+    """The canary on the host, and in the environment of another server."""
+    with planted():
+        async with captured(engine, image, server="other", env={"TOKEN": "".join(CANARY)}):
+            yield

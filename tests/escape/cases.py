@@ -113,10 +113,23 @@ CASES = (
          {"zombies": outcomes("REAPED"), "left": outcomes("0")}),
 )  # fmt: skip
 
+MEMORY = Case(
+    "memory_bomb", "a memory bomb of 128 MB", "run.sandbox.memory_mb (96 here)", {"most_mb": 128},
+    {"sandbox": outcomes("ENDED: out of memory")},
+)  # fmt: skip
+CANARY = ("hm-canary-", "5f1d0c77a2")  # in two halves, so that the searcher does not find its own question
+SNOOP = Case(
+    "snoop", "another server's secret in /proc, environments, shared memory, files", "its own processes, IPC and mounts",
+    {"first": CANARY[0], "second": CANARY[1]}, {"secret": outcomes("NOT_FOUND"), "other processes": outcomes("NONE")},
+)  # fmt: skip
+
 # Tools whose cases need something of the test's own (a listener, a canary, another process), or end the sandbox
 OTHERS = ("abstract", "listen", "signals", "snoop", "memory_bomb", *SPEAKING)
 TOOLS = (*dict.fromkeys(case.tool for case in CASES), *OTHERS)
 
 
-def case_of(tool: str) -> Case:
-    return next(case for case in CASES if case.tool == tool)
+def case_of(name: str) -> Case:
+    """By tool, and an argument or its value where a tool has several cases: ``disk_bomb /dev/shm``."""
+    tool, _, told = name.partition(" ")
+    found = [case for case in (*CASES, MEMORY, SNOOP) if case.tool == tool]
+    return next(c for c in found if not told or told in c.arguments or told in c.arguments.values())

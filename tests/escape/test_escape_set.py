@@ -6,18 +6,17 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from sandbox.engine import Engine
 from tests.escape.caller import Caller
-from tests.escape.cases import CASES, Case
+from tests.escape.captive import canaries
+from tests.escape.cases import CASES, SNOOP, Case
 from tests.escape.conftest import Harbour, Note
 from tests.escape.host import host_addresses, listening
 
 pytestmark = pytest.mark.engine
-
-CANARY = ("hm-canary-", "5f1d0c77a2")  # in two halves, so that the searcher does not find its own question
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.tool}-{case.arguments.get('where', '')}".strip("-"))
@@ -59,7 +58,7 @@ def test_abstract_sockets_of_the_host_are_not_reached(hostile: Caller, note: Not
         ours.listen()
         with socket.socket(socket.AF_UNIX) as check:
             check.connect(f"\0{name}")
-        seen = hostile.attempt("abstract", name=name)
+        seen = hostile.attempt("abstract", socket=name)
     note("an abstract Unix socket of the host (X11, D-Bus)", "its own network name space", seen["abstract socket"])
     assert seen == {"abstract socket": "ECONNREFUSED"}
 
@@ -68,32 +67,20 @@ def test_another_sandbox_is_not_reached(hostile: Caller, doomed: Caller, note: N
     assert doomed.attempt("listen", port=4444) == {"listening": "THROUGH"}
     targets = "127.0.0.1|4444,0.0.0.0|4444,::1|4444"
     assert set(doomed.attempt("tcp", targets="127.0.0.1|4444").values()) == {"THROUGH"}, "it does listen"
-    seen = hostile.attempt("tcp", targets=targets) | hostile.attempt("abstract", name="hm-escape-neighbour")
+    seen = hostile.attempt("tcp", targets=targets) | hostile.attempt("abstract", socket="hm-escape-neighbour")
     note(
         "a port and an abstract socket of another sandbox", "its own network name space", ", ".join(set(seen.values()))
     )
     assert set(seen.values()) == {"ECONNREFUSED"}
 
 
-def test_secrets_of_the_host_and_of_other_servers_are_not_found(hostile: Caller, note: Note, tmp_path: Path) -> None:
-    canary = "".join(CANARY)
-    shared = Path("/dev/shm") / f"hm-escape-{os.getpid()}"
-    program = "import sys; sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, canary], env=os.environ | {"HM_CANARY": canary}, stdin=subprocess.PIPE
-    ) as process:
-        shared.write_text(canary)
-        try:
-            seen = hostile.attempt("snoop", first=CANARY[0], second=CANARY[1])
-        finally:
-            shared.unlink()
-            process.terminate()
-    note(
-        "another server's secret in /proc, environments, shared memory, files",
-        "its own processes, IPC and mounts",
-        seen["secret"],
-    )
-    assert seen == {"secret": "NOT_FOUND", "other processes": "NONE"}
+async def test_secrets_of_the_host_and_of_other_servers_are_not_found(
+    engine: Engine, hostile_image: str, hostile: Caller, note: Note
+) -> None:
+    async with canaries(engine, hostile_image):
+        seen = hostile.attempt(SNOOP.tool, **SNOOP.arguments)
+    note(SNOOP.tried, SNOOP.wall, seen["secret"])
+    assert SNOOP.escapes(seen) == []
 
 
 def test_signals_reach_neither_its_init_nor_the_host(hostile: Caller, note: Note) -> None:

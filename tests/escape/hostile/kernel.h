@@ -6,6 +6,7 @@
 static int trace_me(void) { return ptrace(PTRACE_TRACEME, 0, 0, 0) < 0 ? errno : 0; }
 static int trace_parent(void) {
     if (ptrace(PTRACE_ATTACH, getppid(), 0, 0) < 0) return errno;
+    waitpid(getppid(), NULL, __WALL);
     ptrace(PTRACE_DETACH, getppid(), 0, 0);
     return 0;
 }

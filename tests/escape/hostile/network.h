@@ -135,7 +135,7 @@ static long join(const char *name, int abstract) {
 
 static void unix_abstract(void) {
     char name[128];
-    TRY("abstract socket", join(text_of("name", name, sizeof name), 1));
+    TRY("abstract socket", join(text_of("socket", name, sizeof name), 1));
 }
 
 static void listen_here(void) { /* for a neighbour to find */
