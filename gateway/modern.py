@@ -25,6 +25,7 @@ from gateway.sessions import SERVER_REQUESTS
 from gateway.upstream import Upstream
 from harbourmaster.core.digests import sha256
 
+GATHER_S: Final = 0.005  # a server that asks several things at once is given this long to say them all
 # Parts of the parameters that may differ between a call and its continuation.
 _PER_ROUND: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
@@ -119,8 +120,7 @@ class ModernClient(Downstream):
         call.questions[f"{upstream.server.name}-{self._questions}"] = Question(
             server_id, method, body.get("params", {})
         )
-        if not call.turn.done():
-            call.turn.set_result(ASKED)
+        self.loop.call_later(GATHER_S, _present, call)
 
     def server_withdrew(self, upstream: Upstream, params: dict[str, Any]) -> None:
         for call in upstream.pending.values():
@@ -161,6 +161,12 @@ class ModernClient(Downstream):
         for state, parked in tuple(self._parked.items()):
             if parked.until <= now:
                 del self._parked[state]
+
+
+def _present(call: Call) -> None:
+    """Show the client what the server asked."""
+    if call.questions and not call.turn.done():
+        call.turn.set_result(ASKED)
 
 
 def fingerprint(method: str, params: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ TOOLS = [
     tool("garbage"),
     tool("sample"),
     tool("elicit"),
+    tool("both"),
     tool("roots"),
     tool("touch"),
     tool("numbers"),
@@ -263,6 +264,10 @@ class Backend:
     def tool_elicit(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         schema = {"type": "object", "properties": {"name": {"type": "string", "default": "Ada"}}}
         self.put(request_id, params, "elicitation/create", {"message": "Who?", "requestedSchema": schema})
+
+    def tool_both(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        self.ask(request_id, "elicitation/create", {"message": "Who?"})
+        self.ask(request_id, "roots/list", {})
 
     def tool_roots(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         self.put(request_id, params, "roots/list", {})

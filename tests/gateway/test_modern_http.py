@@ -364,3 +364,8 @@ async def test_a_resource_that_nobody_has_is_an_invalid_parameter_to_a_modern_cl
     async with serving(settings, two) as (_, crowded):  # nobody can be asked: the answer is the gateway's own
         own = (await crowded.modern("resources/read", {"uri": "other://x"})).json["error"]
         assert (own["code"], own["data"]["uri"]) == (-32602, "other://x")
+
+
+async def test_what_a_handshake_server_asks_at_once_is_asked_in_one_round(http: Http) -> None:
+    asked = (await ask(http, "both", {"elicitation": {}, "roots": {}}))["result"]
+    assert sorted(q["method"] for q in asked["inputRequests"].values()) == ["elicitation/create", "roots/list"]

@@ -6,6 +6,7 @@ again; what was answered in earlier rounds travels in the request state, which t
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -50,7 +51,9 @@ class Conversation:
     async def ask(self, requests: Requests, *, with_state: bool = False) -> Answers:
         """The client's answers; raises ``Suspended`` when a modern client has yet to give them."""
         if self._ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            return {key: await self._send(request) for key, request in requests.items()}
+            async with asyncio.TaskGroup() as asking:
+                sent = {key: asking.create_task(self._send(request)) for key, request in requests.items()}
+            return {key: task.result() for key, task in sent.items()}
         if self._round == len(self._earlier):
             self._earlier.append(self._given(requests, with_state))
         self._round += 1
