@@ -118,7 +118,7 @@ LIVED = (
     Lived("HostConfig.Ulimits fsize", ulimit("fsize"), "disk_bomb one_file", ("/tmp one file",), "tmp_mb bounds it still"),
     Lived("HostConfig.Ulimits core", ulimit("core"), "limits", ("core dumps",)),
     Lived("HostConfig.OomScoreAdj", host(OomScoreAdj=None), "limits", ("first to go when the host is short",)),
-    Lived("HostConfig.PidMode", host(PidMode="host", Init=False), "snoop", ("cmdline", "secret", "other processes"),
+    Lived("HostConfig.PidMode", host(PidMode="host", Init=False), "snoop", ("cmdline", "environ", "secret", "other processes"),
           "it looks for the test's own canary and reports nothing else"),
     Lived("HostConfig.IpcMode", host(IpcMode="host", ShmSize=None), "snoop", ("/dev/shm", "secret"), "as above"),
     Lived("HostConfig.UTSMode", both(host(UTSMode="host"), config(Hostname=None)), "about_the_host", ("host name",)),
