@@ -29,19 +29,20 @@ async def test_the_system_resolver_answers_and_remembers() -> None:
 
 
 async def test_one_sandbox_resolves_a_few_names_at_a_time_however_many_it_wants() -> None:
-    running, most, go_on = 0, 0, asyncio.Event()
+    running, most, all_busy, go_on = 0, 0, asyncio.Event(), asyncio.Event()
 
     async def slow(host: str, port: int) -> list[Place]:
         nonlocal running, most
         running, most = running + 1, max(most, running + 1)
+        if running == AT_ONCE:
+            all_busy.set()
         await go_on.wait()
         running -= 1
         return []
 
     look = Turns(slow)
     askers = [asyncio.ensure_future(look(f"h{n}.test", 1)) for n in range(20)]
-    while running < AT_ONCE:
-        await asyncio.sleep(0)
+    await all_busy.wait()
     for asker in askers[:10]:
         asker.cancel()  # they give up, but their look-ups still run
     for _ in range(100):
