@@ -28,7 +28,7 @@ from tests.gateway.live import ECHO_LISTING
 # The file's content moves into a variable that the echo server's `env` tool can show.
 READS_FILE = ["/bin/sh", "-c", 'IFS= read -r FROM_FILE <"$KEY_FILE"; export FROM_FILE; exec /server']
 # Chatter that is no message, with the secret across the place where the log cuts it; then the server.
-CHATTERS = ["/bin/sh", "-c", 'printf "%075d%s\\n" 0 "$TOKEN"; exec /server']
+CHATTERS = ["/bin/sh", "-c", 'printf "%065d%s\\n" 0 "$TOKEN"; exec /server']
 RUNS: dict[str, dict[str, Any]] = {
     "alpha": {"command": READS_FILE, "secrets": [DeclaredSecret("alpha.key", "KEY", as_file=True).as_dict()]},
     "beta": {"command": CHATTERS, "secrets": [DeclaredSecret("token", "TOKEN").as_dict()]},

@@ -125,11 +125,11 @@ async def test_the_canary_is_in_no_log_audit_error_process_list_inspection_or_fi
         for c in list_sandboxes(engine)
     }
     processes = _command_lines()
-    gateway_environment = Path(f"/proc/{live.pid}/environ").read_bytes()
+    gateway_environment = _of_process(live, "environ")
     for server in ("alpha", "beta"):
         await live.call(server, "crash", signal=6)
-    traces = [*live.said, live.log.read_text(), inspected["alpha"], gateway_environment.decode(errors="replace")]
-    traces += [p.read_text(errors="replace") for p in home.rglob("*") if p.is_file()]
+    traces = [*live.said, live.log.read_text(), inspected["alpha"], gateway_environment]
+    traces += _all_files(home)
     traces += processes
     for canary in CANARIES:
         assert not [text[:300] for text in traces if canary in text]
@@ -140,10 +140,10 @@ async def test_the_canary_is_in_no_log_audit_error_process_list_inspection_or_fi
 
 async def test_the_gateway_dumps_no_memory_when_it_crashes(live: Live) -> None:
     await live.call("alpha", "echo", text="so that it has read a secret")
-    limits = Path(f"/proc/{live.pid}/limits").read_text()
+    limits = _of_process(live, "limits")
     (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
     assert core.split()[4] == "0"
-    assert int(Path(f"/proc/{live.pid}/coredump_filter").read_text(), 16) == 0
+    assert int(_of_process(live, "coredump_filter"), 16) == 0
 
 
 async def test_logs_of_a_sandbox_redact_the_content_of_its_files(live: Live, home: Path) -> None:
@@ -167,3 +167,11 @@ def _command_lines() -> list[str]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
             found.append(path.read_text(errors="replace"))
     return found
+
+
+def _of_process(live: Live, what: str) -> str:
+    return Path(f"/proc/{live.pid}/{what}").read_text(errors="replace")
+
+
+def _all_files(folder: Path) -> list[str]:
+    return [p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file()]

@@ -27,8 +27,13 @@ def nothing_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "spell",
-    [str, lambda v: json.dumps(v), lambda v: json.dumps(v, ensure_ascii=False), lambda v: quote(v, safe="")]
-    + [lambda v: base64.b64encode(v.encode()).decode()],
+    [
+        str,
+        json.dumps,
+        lambda v: json.dumps(v, ensure_ascii=False),
+        lambda v: quote(v, safe=""),
+        lambda v: base64.b64encode(v.encode()).decode(),
+    ],
     ids=["plain", "JSON", "JSON in UTF-8", "percent", "base64"],
 )
 def test_a_value_is_replaced_in_each_common_spelling(spell: object) -> None:

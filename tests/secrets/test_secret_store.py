@@ -149,9 +149,15 @@ def test_every_flipped_byte_is_noticed(store: SecretStore, home: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"version": 2, "secrets": []}', '{"version": 1, "secrets": [{}]}']
-    + ['{"version":1,"secrets":[{"server":"../x","name":"a","kind":"age","created":"","changed":""}]}']
-    + ['{"version":1,"secrets":[{"server":"x","name":"a","kind":"cmd","created":"","changed":""}]}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 2, "secrets": []}',
+        '{"version": 1, "secrets": [{}]}',
+        '{"version":1,"secrets":[{"server":"../x","name":"a","kind":"age","created":"","changed":""}]}',
+        '{"version":1,"secrets":[{"server":"x","name":"a","kind":"cmd","created":"","changed":""}]}',
+    ],
 )
 def test_an_index_that_is_not_ours_is_refused(store: SecretStore, home: Path, text: str) -> None:
     store.put(TOKEN, "value")
