@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,18 @@ def suite() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def built() -> Built:
-    """The image of the conformance server; its bases and layers are kept beside the other tests' installation."""
-    settings = Settings.load(home=cache_dir() / "home")
+def built() -> Iterator[Built]:
+    """The image of the conformance server; the layout where the other tests' images are keeps it for the next run."""
+    named = os.environ.get("HM_TEST_HOME")
+    settings = Settings.load(home=Path(named) if named else cache_dir() / "home")
     try:
         engine = Engine.connect(settings)
     except EngineError as e:
         pytest.skip(f"no container engine: {e.message}")
     try:
-        return image.build(settings, engine)
+        built = image.build(settings, engine)
+        yield built
+        engine.client.images.remove(built.image_id, force=True)
     finally:
         engine.close()
 
@@ -107,12 +111,9 @@ class Harbour:
 
 
 @pytest.fixture
-def harbour(settings: Settings, built: Built) -> Any:
+def harbour(settings: Settings, built: Built) -> Iterator[Harbour]:
     engine = Engine.connect(settings)
     yield Harbour(settings, engine, built, [])
     left = engine.client.containers.list(all=True, filters={"label": f"harbourmaster.home={engine.home_label}"})
     engine.close()
     assert left == [], "a sandbox outlived its gateway"
-
-
-Through = Callable[[str], contextlib.AbstractAsyncContextManager[str]]

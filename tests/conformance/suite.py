@@ -11,7 +11,8 @@ from pathlib import Path
 
 REVISIONS = ("2025-11-25", "2026-07-28")
 SUITE_S = 240
-PASSED, FAILED, WARNED, SKIPPED = "SUCCESS", "FAILURE", "WARNING", "SKIPPED"
+PASSED = "SUCCESS"
+BAD = ("FAILURE", "WARNING", "SKIPPED")
 
 
 @dataclass
@@ -25,18 +26,19 @@ class Findings:
     def counts(self) -> Counter[str]:
         return Counter(s for checks in self.checks.values() for statuses in checks.values() for s in statuses)
 
-    @property
-    def judged(self) -> int:
-        return self.counts[PASSED] + self.counts[FAILED]
+    def __str__(self) -> str:
+        """``82 of 82 checks, 33 of 33 scenarios``, without what is for information only."""
+        judged = sum(self.counts[status] for status in (PASSED, *BAD))
+        passed = sum(self.passes(scenario) for scenario in self.checks)
+        return f"{self.counts[PASSED]} of {judged} checks, {passed} of {len(self.checks)} scenarios"
 
     def passes(self, scenario: str) -> bool:
         statuses = [s for found in self.checks.get(scenario, {}).values() for s in found]
-        return PASSED in statuses and not {FAILED, WARNED, SKIPPED} & set(statuses)
+        return PASSED in statuses and not set(BAD) & set(statuses)
 
     def shortfalls(self) -> dict[tuple[str, str], str]:
         """(scenario, check) -> why, for all that failed, warned or was skipped."""
-        bad = (FAILED, WARNED, SKIPPED)
-        found = [(s, c) for s, checks in self.checks.items() for c, all_ in checks.items() if set(all_) & set(bad)]
+        found = [(s, c) for s, checks in self.checks.items() for c, all_ in checks.items() if set(all_) & set(BAD)]
         return {key: self.reasons.get(key, "") for key in sorted(found)}
 
     def worse_than(self, direct: Findings) -> list[str]:
@@ -79,6 +81,6 @@ def read(output: Path) -> Findings:
         checks = findings.checks.setdefault(scenario, {})
         for check in json.loads(path.read_bytes()):
             checks.setdefault(check["id"], []).append(check["status"])
-            if check["status"] in (FAILED, WARNED, SKIPPED):
+            if check["status"] in BAD:
                 findings.reasons[scenario, check["id"]] = check.get("errorMessage") or ""
     return findings

