@@ -28,6 +28,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     yield engine
     if "PYTEST_XDIST_WORKER" not in os.environ:  # other workers may still use them
         remove_loaded(engine, "hm-test-probe")  # the echo image stays: other packages' tests share it
+        remove_loaded(engine, "hm-test-relay")
+        remove_loaded(engine, "hm-test-client")
     engine.close()
 
 

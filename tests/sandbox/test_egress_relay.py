@@ -28,7 +28,7 @@ from sandbox.egress.errors import RelayFailed
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 from sandbox.reaper import list_relays, list_sandboxes, reap
-from tests.sandbox.egress_world import World, echo, serving
+from tests.sandbox.egress_world import PATIENCE_S, World, echo, serving
 
 pytestmark = pytest.mark.engine
 
@@ -252,7 +252,7 @@ async def test_sixty_four_megabytes_arrive_whole_both_ways(world: World) -> None
 
 
 async def test_a_slow_reader_holds_up_its_sender_and_nobody_else(world: World) -> None:
-    written = 0
+    written, held_up = 0, asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal written
@@ -262,21 +262,22 @@ async def test_a_slow_reader_holds_up_its_sender_and_nobody_else(world: World) -
         for _ in range(64):
             writer.write(bytes(MIB))
             written += MIB
-            await writer.drain()
+            try:
+                await asyncio.wait_for(writer.drain(), 1)
+            except TimeoutError:  # every buffer on the way is full
+                held_up.set()
+                await writer.drain()
 
     async with serving(serve) as port:
         world.names.put("bulk.test", [("127.0.0.1", port)])
         box = await world.box("bulk.test:9000")
         slow = await box.connected("bulk.test", 9000)
         await box.ask(f"send {slow} x")
+        await asyncio.wait_for(held_up.wait(), PATIENCE_S)
+        assert written < 32 * MIB
         quick = await box.connected("bulk.test", 9000)
         await box.ask(f"send {quick} e")
         assert await box.ask(f"recv {quick} 5") == "data quick"
-        before = -1
-        while before != written:  # until every buffer on the way is full
-            before = written
-            await asyncio.sleep(0.2)
-        assert written < 32 * MIB
         assert world.engine.api.stats(box.relay_id, stream=False)["memory_stats"]["usage"] < 16 * MIB
         assert (await box.ask(f"drain {slow}")).startswith(f"eof {64 * MIB} ")
 
