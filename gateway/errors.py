@@ -6,6 +6,7 @@ UnknownTool / UnknownPrompt / UnknownResource   no enabled server offers it
 BadRequest                                      the message breaks the protocol
 LockInvalid, TokenFileInvalid                   a state file cannot be read
 ServerChanged                                   what admission vouches for is not what the lock names
+PinChanged, PinUnverified                       a running server lists something else than was locked, or does not list
 CallTimeout, StartTimeout                       a server did not answer in time
 ServerExited, StartFailed, NoChannel            a server is gone, or cannot be reached, or may not ask
 StateLost                                       a multi-round-trip call whose other half no longer exists
@@ -87,6 +88,14 @@ class TokenUnknown(NotFoundError):
 
 class ServerChanged(RefusedError):
     code = "gateway.server_changed"
+
+
+class PinChanged(RefusedError):
+    code = "pin.changed"
+
+
+class PinUnverified(UnavailableError):
+    code = "pin.unverified"
 
 
 class CallTimeout(UnavailableError):

@@ -122,6 +122,8 @@ class Forwarder:
         if upstream is None:  # not the continuation of a parked call
             self._authorize(client.principal, call.method, route)
             upstream = await self._connection(client, self.index.servers[route.server])
+            if call.method not in upstream.pins.clean:
+                await upstream.pins.require(call.method, route.name, client.capabilities)
             if call.turn.done():  # cancelled while the sandbox started
                 return await call.turn
             if upstream.modern and call.method in SUBSCRIPTIONS:
@@ -175,6 +177,7 @@ class Forwarder:
                 return False
             self._authorize(client.principal, "resources/subscribe", route)
             upstream = await self._connection(client, server)
+            await upstream.pins.require("resources/subscribe", route.name, client.capabilities)
             if upstream.modern:
                 reply = await _subscribed(upstream, "resources/subscribe", route, self._timeout)
             else:

@@ -11,13 +11,15 @@ from typing import Any
 
 from gateway import sdk
 from gateway.admission import Admissions, Admit
+from gateway.drift import Drift
 from gateway.forward import Authorize, Forwarder, allow
+from gateway.held import HeldFiles
 from gateway.index import Index, build
 from gateway.leases import Leases
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
-from gateway.record import Append, Recorder
+from gateway.record import Append, Recorder, pin_record
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
 from gateway.tokens import TokenStore
@@ -70,7 +72,10 @@ class Gateway:
             limit=settings.max_sandboxes,
             idle_s=settings.sandbox_idle_s,
             start_timeout_s=settings.start_timeout_s,
+            report=self._differs,
         )
+        self._held = HeldFiles(settings.held_dir)
+        self._notes: set[asyncio.Task[None]] = set()
         self._forwarder = Forwarder(
             build(servers, SERVER_INFO),
             self._leases,
@@ -104,6 +109,8 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
         await self.wind_down()
+        if self._notes:
+            await asyncio.wait(self._notes)
         self.recorder.event(event="stop")
 
     # -- clients
@@ -158,6 +165,26 @@ class Gateway:
 
     def _clients(self) -> list[Session | ModernClient]:
         return [*self.sessions, *self._modern.values(), *self._connections]
+
+    def _differs(self, server: LockedServer, sandbox: str, drift: Drift) -> None:
+        """A running server differs from its lock: into the audit, the log, and a file for people to review."""
+        record = pin_record(server.name, sandbox, drift)
+        self.recorder.call(record)
+        log.warning(
+            "%s differs from what was locked (%s); what changed is held.  See: hm lock diff %s",
+            server.name,
+            ", ".join([*record["changed"], *record["added"], *record["missing"]]),
+            server.name,
+        )
+        task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._note, server, drift))
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+    def _note(self, server: LockedServer, drift: Drift) -> None:
+        try:
+            self._held.note(server, drift)
+        except OSError as e:
+            log.error("what %s differs in could not be kept for review: %s", server.name, e)
 
     # -- housekeeping
 

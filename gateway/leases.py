@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.errors import ServerExited, ShuttingDown, TooManySandboxes
 from gateway.lock import LockedServer
+from gateway.pins import Report, unreported
 from gateway.upstream import Peer, SandboxStarter, Upstream
 from harbourmaster.core.errors import HarbourError
 
@@ -52,12 +53,14 @@ class Leases:
         limit: int,
         idle_s: float,
         start_timeout_s: float,
+        report: Report = unreported,
     ) -> None:
         self._starter = starter
         self._admit = admit
         self._limit = limit
         self._idle_s = idle_s
         self._start_timeout_s = start_timeout_s
+        self._report = report
         self._all: set[Lease] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -92,7 +95,7 @@ class Leases:
         if self._closed:
             raise _shutting_down()
         loop = asyncio.get_running_loop()
-        lease = Lease(holder, server, Upstream(server, holder, loop), loop.time())
+        lease = Lease(holder, server, Upstream(server, holder, loop, self._report), loop.time())
         holder.leases[server.name] = lease
         self._all.add(lease)
         lease.task = loop.create_task(self._start(lease))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from gateway.cli_output import visible
+from gateway.drift import Drift
 from harbourmaster.core.errors import HarbourError
 
 Append = Callable[[dict[str, Any]], None]  # harbourmaster.core.audit.AuditLog.append
+
+
+MAX_NAMES = 50  # of what differs, in one record
+MAX_NAME = 200  # characters
 
 
 class Recorder:
@@ -33,3 +39,14 @@ class Recorder:
     def event(self, **fields: Any) -> None:
         """A gateway event; raises when it cannot be recorded."""
         self._append({"kind": "gateway", **fields})
+
+
+def pin_record(server: str, sandbox: str, drift: Drift) -> dict[str, Any]:
+    """Names alone: the text that changed is in ``HM_HOME/held``, for review."""
+
+    def names(found: Iterable[str]) -> list[str]:
+        shown = [visible(f"{drift.part}/{name}")[:MAX_NAME] for name in sorted(found)[:MAX_NAMES]]
+        return [name.encode("utf-8", "backslashreplace").decode() for name in shown]  # half a surrogate pair is no text
+
+    record = {"kind": "pin", "server": server, "sandbox": sandbox}
+    return {**record, "changed": names(drift.changed), "added": names(drift.added), "missing": names(drift.missing)}

@@ -5,19 +5,24 @@ Only pure helpers; never its per-message server (`mcp.server`), whose models dro
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+_IMPORTING = threading.Lock()  # two threads that enter the package's import cycles from two ends deadlock
+
 
 def preload() -> None:
-    import mcp.shared.inbound
-    import mcp.shared.uri_template  # noqa: F401
+    with _IMPORTING:
+        import mcp.shared.inbound
+        import mcp.shared.uri_template  # noqa: F401
 
 
 def param_header_mismatch(input_schema: Any, arguments: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
     """Why the ``Mcp-Param-*`` headers disagree with the arguments (2026-07-28, transports "Custom Headers"), or None."""
-    from mcp.shared.inbound import validate_mcp_param_headers
+    with _IMPORTING:
+        from mcp.shared.inbound import validate_mcp_param_headers
 
     rejection = validate_mcp_param_headers(input_schema, arguments, headers)
     return rejection.message if rejection is not None else None
@@ -25,7 +30,8 @@ def param_header_mismatch(input_schema: Any, arguments: Mapping[str, Any], heade
 
 def decode_header(value: str) -> str | None:
     """The value of an ``Mcp-Name`` header that may carry the base64 sentinel; None when malformed."""
-    from mcp.shared.inbound import decode_header_value
+    with _IMPORTING:
+        from mcp.shared.inbound import decode_header_value
 
     return decode_header_value(value)
 
@@ -38,7 +44,8 @@ def template_matches(template: str, uri: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _parsed(template: str) -> Any:
-    from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
+    with _IMPORTING:
+        from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
 
     try:
         return UriTemplate.parse(template)

@@ -20,6 +20,7 @@ from gateway.errors import BadRequest, CallTimeout, ServerExited, StartFailed, S
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.messages import NOTIFICATION, RESPONSE, RequestId, decode, encode, kind_of, notification
+from gateway.pins import Pins, Report, unreported
 from gateway.watches import ACKNOWLEDGED, LISTS, Watches, lists_of, unstamp
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.redaction import IN_USE
@@ -77,7 +78,9 @@ class Peer(Protocol):
 
 
 class Upstream:
-    def __init__(self, server: LockedServer, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: LockedServer, peer: Peer, loop: asyncio.AbstractEventLoop, report: Report = unreported
+    ) -> None:
         self.server = server
         self.peer = peer
         self.loop = loop
@@ -88,10 +91,13 @@ class Upstream:
         self.log_level: str | None = None
         self.ended: HarbourError | None = None
         self.subscriptions: set[str] = set()
+        self.pins = Pins(self, report)
         self._watches = Watches(loop)
         self._sandbox: Sandbox | None = None
         self._next_id = 1
         self._garbled = 0
+        self._start_timeout = DEFAULT_POST_S
+        self._junk = 0  # lines that are no messages, since the last answer
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines: list[bytes] = []  # to be written before the loop waits again
 
@@ -99,8 +105,14 @@ class Upstream:
     def sandbox_id(self) -> str:
         return self._sandbox.id if self._sandbox is not None else ""
 
+    @property
+    def version(self) -> str:
+        """The revision that is spoken with the server."""
+        return eras.LATEST_MODERN_VERSION if self.modern else self.peer.version
+
     async def open(self, starter: SandboxStarter, admitted: Any, timeout: float) -> None:
         """Start the sandbox and shake hands; raises ``StartFailed``, ``StartTimeout``, or what the starter raises."""
+        self._start_timeout = timeout
         try:
             async with asyncio.timeout(timeout):
                 self._sandbox = await starter(self.server, admitted, self.on_line, self.on_exit)
@@ -135,6 +147,7 @@ class Upstream:
                 self.set_level(self.peer.log_level)
         elif lists := lists_of(self.capabilities):
             self.watch(LISTS, lists)
+        self.pins.begin(result.get("instructions"))
 
     def with_envelope(
         self, params: dict[str, Any], capabilities: dict[str, Any], log_level: str | None
@@ -203,6 +216,11 @@ class Upstream:
         call = Call(self.loop, method, NOWHERE, timeout)
         self.send(call, {"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
         return await call.turn
+
+    async def list_page(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """One page of a list, for comparison with the lock."""
+        asked = self.with_envelope(params, self.peer.capabilities, None) if self.modern else params
+        return await self.request(method, asked, self._start_timeout)
 
     def post(self, method: str, params: dict[str, Any]) -> None:
         """A request whose answer nobody waits for."""
@@ -277,6 +295,7 @@ class Upstream:
             ours = body["id"]
             call = self.pending.pop(ours, None) if type(ours) is int else None
             if call is not None:
+                self._junk = 0
                 call.settle(body)
             elif self.modern and type(ours) is int:
                 self._watches.ended(ours)
@@ -317,6 +336,7 @@ class Upstream:
         elif self.modern and method == ACKNOWLEDGED:
             self._watches.acknowledged(params)
         else:
+            self.pins.doubt(method)
             unstamp(params)
             self.peer.server_notified(self, body)
 
@@ -331,6 +351,10 @@ class Upstream:
     def _garbage(self, line: bytes) -> None:
         """Some servers print to stdout; the protocol forbids it, and dropping such a line harms nobody."""
         self._garbled += 1
+        self._junk += 1
+        if self._junk > LIMITS.junk_lines:
+            reason = f"{self.server.name} wrote {LIMITS.junk_lines} lines to stdout that are no messages"
+            self.end(ServerExited(reason, remedy="its messages go to stdout and all else to stderr: tell its author"))
         if self._garbled == 1:
             shown = IN_USE.redact(
                 line.decode("utf-8", "backslashreplace")

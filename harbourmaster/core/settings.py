@@ -125,6 +125,11 @@ class Settings(BaseSettings):
         return self.home / "harbour.lock"
 
     @property
+    def held_dir(self) -> Path:
+        """How running servers differ from the lock, for people to review."""
+        return self.home / "held"
+
+    @property
     def tokens_file(self) -> Path:
         return self.secrets_dir / "tokens.json"
 

@@ -39,6 +39,7 @@ TOOLS = [
     tool("absurd"),
     tool("last_cancelled"),
     tool("streams"),
+    tool("rug"),
     tool(
         "region", inputSchema={"type": "object", "properties": {"where": {"type": "string", "x-mcp-header": "Where"}}}
     ),
@@ -73,6 +74,13 @@ class Backend:
         self.cancelled: list[Any] = []
         self.waiting: dict[Any, Any] = {}  # id of our request -> id of the call it is for
         self.streams: dict[Any, Any] = {}  # modern: id of a listen request -> its filter
+        self.lists: dict[str, Any] = {
+            "tools": [dict(t) for t in TOOLS],
+            "prompts": PROMPTS,
+            "resources": RESOURCES,
+            "resourceTemplates": TEMPLATES,
+        }
+        self.says: dict[str, Any] = {}  # instructions
 
     def say(self, **body: Any) -> None:
         sys.stdout.write(json.dumps({"jsonrpc": "2.0", **body}) + "\n")
@@ -117,6 +125,7 @@ class Backend:
                 "protocolVersion": params["protocolVersion"],
                 "capabilities": CAPABILITIES,
                 "serverInfo": {"name": self.name, "version": "1"},
+                **self.says,
             },
         )
 
@@ -135,6 +144,32 @@ class Backend:
     def told(self, stream: Any, method: str, **params: Any) -> None:
         meta = {"io.modelcontextprotocol/subscriptionId": stream}
         self.say(method=method, params={**params, "_meta": meta})
+
+    def on_tools_list(self, request_id: Any, params: dict[str, Any]) -> None:
+        """Two pages, so that a reader of one page alone is found out."""
+        tools, second = self.lists["tools"], params.get("cursor") == "2"
+        if not isinstance(tools, list):
+            self.say(id=request_id, error={"code": -32603, "message": "not today"})
+        elif second:
+            self.say(id=request_id, result={"tools": tools[5:]})
+        else:
+            self.say(id=request_id, result={"tools": tools[:5], "nextCursor": "2"})
+
+    def on_prompts_list(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.say(id=request_id, result={"prompts": self.lists["prompts"]})
+
+    def on_resources_list(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.say(id=request_id, result={"resources": self.lists["resources"]})
+
+    def on_resources_templates_list(self, request_id: Any, params: dict[str, Any]) -> None:
+        self.say(id=request_id, result={"resourceTemplates": self.lists["resourceTemplates"]})
+
+    def tool_rug(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        """List something else from now on, and say so."""
+        self.lists.update(arguments)
+        self.text(request_id, "pulled")
+        self.say(method="notifications/tools/list_changed")
+        self.say(method="notifications/resources/list_changed")
 
     def on_logging_setLevel(self, request_id: Any, params: dict[str, Any]) -> None:
         self.level = params["level"]
@@ -303,4 +338,10 @@ if __name__ == "__main__" and "--mute" in sys.argv:
     sys.stdin.read()
 elif __name__ == "__main__":
     options = sys.argv[1:]
-    Backend(options[options.index("--name") + 1] if "--name" in options else "backend", "--modern" in options).run()
+    server = Backend(options[options.index("--name") + 1] if "--name" in options else "backend", "--modern" in options)
+    for option in options:
+        if option.startswith("{"):  # what it lists instead
+            change = json.loads(option)
+            server.says = {k: change.pop(k) for k in ("instructions",) if k in change}
+            server.lists.update(change)
+    server.run()

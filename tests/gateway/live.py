@@ -23,13 +23,29 @@ from sandbox.engine import Engine
 from sandbox.profile import Profile
 from tests.gateway.harness import Admitted, locked
 
+_NUMBER = {"type": "integer"}
+_TEXT = {"properties": {"text": {"type": "string"}}, "required": ["text"]}
+
+
+def _tool(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "description": description, "inputSchema": {"type": "object", **schema}}
+
+
 ECHO_LISTING: dict[str, Any] = {
     "protocolVersion": "2025-11-25",
     "serverInfo": {"name": "echo", "version": "1"},
     "capabilities": {"tools": {}},
     "tools": [
-        {"name": name, "description": name, "inputSchema": {"type": "object"}}
-        for name in ("echo", "sleep", "crash", "big", "stderr", "env")
+        _tool("echo", "Return the text", _TEXT),
+        _tool("sleep", "Wait, then answer", {"properties": {"ms": _NUMBER}, "required": ["ms"]}),
+        _tool(
+            "crash", "Exit with a status, or die by a signal", {"properties": {"status": _NUMBER, "signal": _NUMBER}}
+        ),
+        _tool("big", "Return n bytes", {"properties": {"n": _NUMBER}, "required": ["n"]}),
+        _tool("stderr", "Write the text to stderr", _TEXT),
+        _tool(
+            "env", "Return an environment variable", {"properties": {"name": {"type": "string"}}, "required": ["name"]}
+        ),
     ],
 }
 

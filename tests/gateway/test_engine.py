@@ -76,8 +76,12 @@ async def test_a_tool_is_called_in_a_sandbox_that_ends_with_its_session(
     assert container["Labels"]["harbourmaster.server"] == "echo"
     await http.request("DELETE", Mcp_Session_Id=session)
     await until(lambda: list_sandboxes(engine) == [])
-    events = [(r["event"], r["server"]) for r in real_world.records if r["kind"] == "sandbox"]
-    assert events == [("start", "echo"), ("stop", "echo")]
+
+    def events() -> list[tuple[str, str]]:
+        return [(r["event"], r["server"]) for r in real_world.records if r["kind"] == "sandbox"]
+
+    await until(lambda: len(events()) == 2)
+    assert events() == [("start", "echo"), ("stop", "echo")]
 
 
 async def test_modern_and_handshake_clients_call_the_same_server(live: tuple[Gateway, Http]) -> None:
