@@ -14,6 +14,7 @@ from typing import Any
 THROUGH = "THROUGH"
 NOWHERE = frozenset({"ENETUNREACH"})  # no route: the name space has loopback only
 NOBODY = frozenset({"ECONNREFUSED"})  # its own loopback, where nobody listens
+NO_SIX = frozenset({"EAFNOSUPPORT", "EADDRNOTAVAIL"})  # a kernel without IPv6
 REFUSED = frozenset({"EPERM"})  # by the system call list, or for want of a capability
 ABSENT = frozenset({"ENOENT"})
 CLOSED = frozenset({"EACCES", "EROFS", "ENOENT", "EPERM"})  # engines differ in what they put at these paths
@@ -59,16 +60,30 @@ SIX = (
 )
 EVERYWHERE = ",".join((*INTERNET, *PRIVATE, *METADATA, *SIX))
 RESOLVERS = "1.1.1.1|53,8.8.8.8|53,9.9.9.9|53,2001:4860:4860::8888|53,127.0.0.11|53,127.0.0.53|53,127.0.0.1|53,::1|53"
-OWN_RESOLVERS = dict.fromkeys(("127.0.0.11|53", "127.0.0.53|53", "127.0.0.1|53", "::1|53"), NOBODY)
-SPEAKING = ("endless_line", "flood", "deep_json", "invalid_text", "terminal_escapes", "immortal")
+FOR_SIX = {target: NOWHERE | NO_SIX for target in (*SIX, *METADATA) if ":" in target}
+FOR_DNS = {
+    **dict.fromkeys(("127.0.0.11|53", "127.0.0.53|53", "127.0.0.1|53"), NOBODY),
+    "::1|53": NOBODY | NO_SIX,
+    "2001:4860:4860::8888|53": NOWHERE | NO_SIX,
+}
+SPEAKING = (
+    "endless_line",
+    "flood",
+    "chatter",
+    "questions",
+    "deep_json",
+    "invalid_text",
+    "terminal_escapes",
+    "immortal",
+)
 
 CASES = (
     Case("tcp", "TCP to the internet, private networks, cloud metadata and over IPv6", "no route out of its network name space",
-         {"targets": EVERYWHERE}, rest=NOWHERE),
+         {"targets": EVERYWHERE}, FOR_SIX, rest=NOWHERE),
     Case("udp", "UDP to the same", "no route out of its network name space", {"targets": EVERYWHERE},
-         {"ff02::1|80": NOWHERE | {"EINVAL"}}, rest=NOWHERE),  # multicast asks for an interface, and there is none
+         FOR_SIX | {"ff02::1|80": NOWHERE | NO_SIX | {"EINVAL"}}, rest=NOWHERE),  # multicast asks for an interface, and there is none
     Case("dns", "names that carry a secret, to public resolvers and to the engine's", "no route; nobody on its loopback",
-         {"targets": RESOLVERS}, OWN_RESOLVERS, rest=NOWHERE),
+         {"targets": RESOLVERS}, FOR_DNS, rest=NOWHERE),
     Case("icmp", "pings, IPv4 and IPv6, by ping socket and raw socket", "no route; no capability for raw sockets",
          stopped={"icmp ping socket": NOWHERE | {"EACCES"}, "icmp raw socket": REFUSED,
                   "icmpv6 ping socket": NOWHERE | {"EACCES"}, "icmpv6 raw socket": REFUSED}),

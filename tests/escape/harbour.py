@@ -40,10 +40,12 @@ async def serve(hostile: str, echo: str) -> None:
     engine = await asyncio.to_thread(Engine.connect, settings)
     profile = Profile.load()
     servers = {
-        name: locked(name, said, image_id=hostile, profile=profile.digest, run={"limits": limits})
-        for name, said, limits in (
-            ("hostile", listing(*(tool for tool in TOOLS if tool != "cpu_hog")), LIMITS),
-            ("slow", listing("cpu_hog"), SLOW),
+        name: locked(
+            name, said, image_id=hostile, profile=profile.digest, run={"limits": limits, "command": [which, "cpu_hog"]}
+        )
+        for name, said, limits, which in (
+            ("hostile", listing(*(tool for tool in TOOLS if tool != "cpu_hog")), LIMITS, "without"),
+            ("slow", listing("cpu_hog"), SLOW, "only"),
         )
     } | {
         "echo": locked("echo", ECHO_LISTING, image_id=echo, profile=profile.digest),

@@ -17,7 +17,7 @@ SECTION = {f"5.{number}" for number in range(1, 33)}  # v1.6.0 has 5.1 to 5.32
 
 
 @pytest.fixture
-async def box(engine: Engine, hostile_image: str) -> AsyncIterator[Inspected]:
+async def box(engine: Engine, hostile_image: str, docker_words: None) -> AsyncIterator[Inspected]:
     async with captured(engine, hostile_image, limits={}) as captive:
         assert captive.box is not None
         yield engine.api.inspect_container(captive.box.id)

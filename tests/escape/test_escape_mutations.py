@@ -24,7 +24,7 @@ from tests.escape.harbour import LIMITS
 from tests.escape.host import listening
 from tests.escape.mutations import DECLARED, LIVED, Declared, Lived, bridge, host
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("docker_words")]
 
 TRIED_BELOW = {"HostConfig.NetworkMode", "HostConfig.Binds"}
 

@@ -37,6 +37,14 @@ def test_a_flood_of_them_ends_the_sandbox(doomed: Caller, note: Note) -> None:
     assert str(LIMITS.junk_lines) in error["message"]
 
 
+@pytest.mark.parametrize(("tool", "what"), [("chatter", "logs, progress and cancellations"), ("questions", "requests")])
+def test_messages_that_nobody_wants_harm_nobody(doomed: Caller, note: Note, tool: str, what: str) -> None:
+    reply = doomed.call(tool, lines=3_000)
+    note(f"thousands of {what} that nobody asked for", "dropped or refused", "the answer came")
+    assert reply["result"]["content"]
+    assert set(doomed.attempt("about_the_host").values()) == {"HIDDEN"}, "the session goes on"
+
+
 def test_deep_json_is_dropped_or_passed_and_never_an_end(doomed: Caller, note: Note) -> None:
     reply = doomed.call("deep_json", depth=300_000)
     note("JSON 300,000 levels deep", "dropped before the answer", "the answer came")

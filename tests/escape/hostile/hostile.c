@@ -18,6 +18,7 @@ static const struct { const char *name; void (*attempt)(void); } TOOLS[] = {
     {"namespaces", namespaces}, {"mounting", mounting}, {"kernel", kernel}, {"fork_bomb", fork_bomb},
     {"memory_bomb", memory_bomb}, {"disk_bomb", disk_bomb}, {"file_bomb", file_bomb}, {"cpu_hog", cpu_hog},
     {"limits", limits}, {"zombies", zombies}, {"signals", signals}, {"endless_line", endless_line}, {"flood", flood},
+    {"chatter", chatter}, {"questions", questions},
     {"deep_json", deep_json}, {"invalid_text", invalid_text}, {"terminal_escapes", terminal_escapes},
     {"immortal", immortal}, {"snoop", snoop}, {"about_the_host", about_the_host},
 };
@@ -31,6 +32,22 @@ static void answer(long id, const char *before, const char *text, const char *af
         else if (*text != '"' && *text != '\\' && (unsigned char)*text >= 32) out[n++] = *text;
     }
     n += (size_t)snprintf(out + n, sizeof out - n, "%s}}\n", after);
+    all(1, out, n);
+}
+
+static char **words; /* `only TOOL` or `without TOOL`: what an entry of this image offers */
+
+static void list_tools(long id) {
+    size_t n = (size_t)snprintf(out, sizeof out, "{\"jsonrpc\":\"2.0\",\"id\":%ld,\"result\":{\"tools\":[", id);
+    const char *comma = "";
+    for (size_t i = 0; i < sizeof TOOLS / sizeof *TOOLS; i++) {
+        const char *name = TOOLS[i].name;
+        if (words[0] && words[1] && !strcmp(words[1], name) != !strcmp(words[0], "only")) continue;
+        n += (size_t)snprintf(out + n, sizeof out - n, "%s{\"name\":\"%s\",\"description\":\"%s\",\"inputSchema\":{\"type\":\"object\"}}",
+                              comma, name, name);
+        comma = ",";
+    }
+    n += (size_t)snprintf(out + n, sizeof out - n, "]}}\n");
     all(1, out, n);
 }
 
@@ -53,11 +70,13 @@ static void serve(char *line) {
             if (is_tool(TOOLS[i].name)) TOOLS[i].attempt();
         int failed = strstr(line, "\"as_error\":true") != NULL;
         answer(id, "\"content\":[{\"type\":\"text\",\"text\":\"", report, failed ? "\"}],\"isError\":true" : "\"}]");
-    } else answer(id, "", NULL, "");
+    } else if (strstr(line, "\"method\":\"tools/list\"")) list_tools(id);
+    else answer(id, "", NULL, "");
 }
 
 int main(int count, char **arguments) {
-    (void)count;
+    static char *none[] = {NULL, NULL};
+    words = count > 2 ? arguments + 1 : none;
     if (!strcmp(arguments[0], "setuid")) return geteuid() == 0 || getegid() == 0 ? 42 : 41;
     size_t have = 0, cap = 1u << 20;
     char *in = malloc(cap);

@@ -21,6 +21,16 @@ static void endless_line(void) { repeated(1, "y", number_of("most_mb", 64) << 20
 
 static void flood(void) { repeated(1, "not a message\n", number_of("lines", 100000)); }
 
+static void chatter(void) {
+    repeated(1, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"error\",\"data\":\"noise\"}}\n", number_of("lines", 1000));
+    repeated(1, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":1}}\n", number_of("lines", 1000));
+    repeated(1, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":1}}\n", number_of("lines", 1000));
+}
+
+static void questions(void) { /* to a client that said it answers none; all with one id */
+    repeated(1, "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sampling/createMessage\",\"params\":{\"messages\":[],\"maxTokens\":1}}\n", number_of("lines", 1000));
+}
+
 static void deep_json(void) {
     long depth = number_of("depth", 200000);
     all(1, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":", 60);
