@@ -36,6 +36,9 @@ def build(settings: Settings, engine: Engine) -> Built:
     sources = {name: sha256(data) for name, data in files.items()}
     ref = f"{REF}:{canonical_digest([base.manifest, builder.manifest, sha256(lock), sources])[7:23]}"
     manifest = context.layout.tags().get(ref) or _assemble(context, base.manifest, builder.image_id, lock, files, ref)
+    for old in context.layout.tags():
+        if old.startswith(f"{REF}:") and old != ref:
+            context.layout.untag(old)
     config = context.layout.read_manifest(manifest).config.digest
     return Built(manifest, config, image.load(context.client, context.layout, manifest, ref, base=base.manifest))
 
