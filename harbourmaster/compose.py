@@ -23,11 +23,13 @@ from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
 from registry.build.relay import RELAY, relay_target
+from registry.errors import ImageNotFound
 from registry.oci.layout import OciLayout
 from registry.target import Target, target_of
 from registry.verify import Verifier
 from sandbox.egress.broker import Broker
 from sandbox.egress.egress import Egress, network
+from sandbox.egress.errors import RelayFailed
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 from sandbox.reaper import reap
@@ -174,7 +176,14 @@ def egress_of(
 ) -> Egress:
     """The broker of this process; its sockets lie in HM_HOME/run/egress."""
     broker = Broker(settings.run_dir / "egress", audit.append)
-    return Egress(engine, profile, broker, lambda: admit(RELAY).image_id)
+
+    def relay_image() -> str:
+        try:
+            return admit(RELAY).image_id
+        except ImageNotFound as e:
+            raise RelayFailed("the egress relay is not built here", remedy="build it, once: hm up") from e
+
+    return Egress(engine, profile, broker, relay_image)
 
 
 @contextlib.asynccontextmanager

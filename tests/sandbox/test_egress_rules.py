@@ -41,7 +41,12 @@ def test_a_wildcard_covers_what_is_below_it_and_not_itself_or_its_look_alikes() 
     found = rules("*.example.com:443")
     assert found.find("a.example.com", 443) is not None
     assert found.find("a.b.example.com", 443) is not None
-    for host, port in (("example.com", 443), ("badexample.com", 443), ("a.example.com", 80), ("a.example.com.evil", 443)):
+    for host, port in (
+        ("example.com", 443),
+        ("badexample.com", 443),
+        ("a.example.com", 80),
+        ("a.example.com.evil", 443),
+    ):
         assert found.find(host, port) is None, host
 
 
