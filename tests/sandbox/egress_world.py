@@ -115,12 +115,15 @@ class World:
         await self.egress.close()
 
     async def recorded(self, event: str, count: int = 1) -> list[dict[str, Any]]:
-        """The records of ``event`` once there are ``count``."""
+        """The records of ``event`` once they stand for ``count`` connections."""
         async with asyncio.timeout(PATIENCE_S):
-            while len(found := [r for r in self.records if r["event"] == event]) < count:
+            while sum(r.get("count", 1) for r in self._of(event)) < count:
                 self._news.clear()
                 await self._news.wait()
-        return found
+        return self._of(event)
+
+    def _of(self, event: str) -> list[dict[str, Any]]:
+        return [r for r in self.records if r["event"] == event]
 
     def limited(self, **limits: Any) -> None:
         self.broker.limits = replace(self.broker.limits, **limits)
