@@ -1,4 +1,4 @@
-"""``hm lock show``: the file of digests and pins."""
+"""``hm lock``: the file of digests and pins; what it says, what it would say, and who agreed to that."""
 
 from __future__ import annotations
 
@@ -33,3 +33,39 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="the lock itself")
         for _, s in sorted(locked.items())
     ]
     sys.stdout.write(columns(("SERVER", "STATE", "IMAGE", "SIGNER", "PROFILE", "PIN"), rows))
+
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="agree to what is shown")]
+
+
+@app.command("diff")
+def diff(name: Annotated[str, typer.Argument(help="a server; default: each")] = "") -> None:
+    """What servers say now and what they were locked with, to be reviewed; exit status 1 when something differs."""
+    from harbourmaster.up.relocking import diff as diff_now
+
+    if diff_now(Settings.load(), name, _say):
+        raise typer.Exit(1)
+
+
+@app.command("update")
+def update(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="servers; default: all locked")] = None,
+    yes: Yes = False,
+) -> None:
+    """Verify images anew and lock what is proved, after showing what changes."""
+    from harbourmaster.up.relocking import update as update_now
+
+    update_now(Settings.load(), tuple(names or ()), _say, yes=yes)
+
+
+@app.command("approve")
+def approve(name: str, yes: Yes = False) -> None:
+    """Serve a server as it was found running, though it was locked otherwise, after showing the difference."""
+    from harbourmaster.up.relocking import approve as approve_now
+
+    approve_now(Settings.load(), name, _say, yes=yes)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

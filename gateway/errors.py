@@ -5,6 +5,7 @@ GatewayError tree (all are ``HarbourError``):
 UnknownTool / UnknownPrompt / UnknownResource   no enabled server offers it
 BadRequest                                      the message breaks the protocol
 LockInvalid, TokenFileInvalid                   a state file cannot be read
+LockUnknown, LockMoved, NotAgreed, NothingHeld  ``hm lock``: no such server, changed meanwhile, no yes, nothing to approve
 ServerChanged                                   what admission vouches for is not what the lock names
 PinChanged, PinUnverified                       a running server lists something else than was locked, or does not list
 CallTimeout, StartTimeout                       a server did not answer in time
@@ -72,6 +73,24 @@ class UnknownResource(NotFoundError):
 
 class LockInvalid(ConfigError):
     code = "lock.invalid"
+
+
+class LockUnknown(NotFoundError):
+    code = "lock.unknown_server"
+
+
+class LockMoved(HarbourError):
+    """The lock changed while a person was looking at what it said."""
+
+    code = "lock.moved"
+
+
+class NotAgreed(RefusedError):
+    code = "lock.not_agreed"
+
+
+class NothingHeld(NotFoundError):
+    code = "lock.nothing_held"
 
 
 class TokenFileInvalid(ConfigError):

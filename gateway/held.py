@@ -47,10 +47,11 @@ class HeldFiles:
         with self._guard:
             parts = self.read(server)
             before = parts.get(drift.part, {})
-            found = {"changed": dict(drift.changed), "added": dict(drift.added), "missing": sorted(drift.missing)}
-            if drift.missing and not drift.telling:  # only a name was asked for: what else is known stays
-                known = before or {"changed": {}, "added": {}, "missing": []}
-                found = {**known, "missing": sorted({*known["missing"], *drift.missing})}
+            known = before or {"changed": {}, "added": {}, "missing": []}
+            found: dict[str, Any] = (
+                {"changed": dict(drift.changed), "added": dict(drift.added)} if drift.telling else dict(known)
+            )
+            found["missing"] = sorted({*known["missing"], *drift.missing})
             if found == before:
                 return
             body = {"pin": server.pin, "image": server.image, "seen": self._now().isoformat(timespec="seconds")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from mcp_types.jsonrpc import METHOD_NOT_FOUND
@@ -145,8 +146,9 @@ class Pins:
         return drift
 
     def _tell(self, drift: Drift) -> None:
-        if drift.telling:
-            self._report(self._connection.server, self._connection.sandbox_id, drift)
+        if drift.telling:  # what is missing may be missing for this client alone
+            found = replace(drift, missing=frozenset())
+            self._report(self._connection.server, self._connection.sandbox_id, found)
 
     async def _pages(self, part: str) -> list[Any]:
         """All pages; none where the server does not offer them."""

@@ -48,5 +48,5 @@ def pin_record(server: str, sandbox: str, drift: Drift) -> dict[str, Any]:
         shown = [visible(f"{drift.part}/{name}")[:MAX_NAME] for name in sorted(found)[:MAX_NAMES]]
         return [name.encode("utf-8", "backslashreplace").decode() for name in shown]  # half a surrogate pair is no text
 
-    record = {"kind": "pin", "server": server, "sandbox": sandbox}
+    record = {"kind": "pin", "event": "held", "server": server, "sandbox": sandbox}
     return {**record, "changed": names(drift.changed), "added": names(drift.added), "missing": names(drift.missing)}

@@ -1,6 +1,6 @@
 """Errors of setting up and supervising."""
 
-from harbourmaster.core.errors import ConfigError, EngineError, HarbourError, UnavailableError
+from harbourmaster.core.errors import ConfigError, EngineError, HarbourError, RefusedError, UnavailableError
 
 
 class EngineMissing(EngineError):
@@ -27,6 +27,12 @@ class GatewayDidNotStart(UnavailableError):
 
 class NoServerBuilt(HarbourError):
     code = "up.no_server"
+
+
+class ListingChanged(RefusedError):
+    """A server that was built anew offers something else, and nobody agreed to it."""
+
+    code = "lock.listing_changed"
 
 
 class PortTaken(ConfigError):

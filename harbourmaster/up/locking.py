@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from gateway.lock import LockedServer, pin_of, update_lock
+from gateway.review import review
 from harbourmaster.core.settings import Settings
 from policies.errors import AttestationMissing
 from policies.evidence import Evidence
 from registry.schema import Entry
+
+_SHOWN = ("tier", "version", "image", "signer", "profile", "run")  # beside the listing; the rest follows from these
 
 
 def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enabled: bool) -> LockedServer:
@@ -35,6 +39,34 @@ def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enab
         listing=listing,
         run=run_settings(entry),
     )
+
+
+def as_approved(line: LockedServer, before: LockedServer | None, *, fresh: bool) -> LockedServer:
+    """``line`` with the listing that a person approved for the same image; an image built just now was approved by nobody."""
+    if before is None or fresh or before.image != line.image:
+        return line
+    return replace(line, listing=before.listing, pin=before.pin)
+
+
+def changes(before: LockedServer | None, after: LockedServer, lock: Mapping[str, LockedServer]) -> list[str]:
+    """What putting ``after`` in the place of ``before`` means, for a person to read; empty when it means nothing."""
+    if before is None:
+        lines = [
+            f"+ server {after.name} {after.version} is new",
+            f"    image: {after.image}",
+            f"    signer: {after.signer}",
+        ]
+    else:
+        lines = [line for key in _SHOWN for line in _change(key, getattr(before, key), getattr(after, key))]
+    neighbours = {name: server.listing for name, server in lock.items() if name != after.name}
+    return lines + review(before.listing if before is not None else {}, after.listing, neighbours)
+
+
+def _change(key: str, was: Any, now: Any) -> list[str]:
+    if was == now:
+        return []
+    shown = [value if isinstance(value, str) else json.dumps(value, sort_keys=True) for value in (was, now)]
+    return [f"~ {key}", f"    was: {shown[0]}", f"    now: {shown[1]}"]
 
 
 def run_settings(entry: Entry) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from gateway.lock import LockedServer, read_lock
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
-from harbourmaster.up.host import Host, install_packages
-from harbourmaster.up.locking import locked_server, run_settings, write
+from harbourmaster.up.errors import ListingChanged
+from harbourmaster.up.host import Host, ask, install_packages
+from harbourmaster.up.locking import as_approved, changes, locked_server, run_settings, write
 from harbourmaster.up.progress import ProgressView
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
@@ -53,7 +54,11 @@ def prepare(settings: Settings, engine: Engine, only: tuple[str, ...], *, yes: b
     )
     _prepare_relay(settings, engine, entries, prepared)
     built = [entry for entry in entries if entry.name not in prepared.failed]
-    _admit_and_lock(settings, engine, built, results, prepared)
+    lines = _admit_all(settings, engine, built, results, prepared)
+    lock = read_lock(settings.lock_file)
+    accepted = [line for line in lines if accept(line, lock, prepared, yes=yes, say=say)]
+    if accepted:
+        write(settings, accepted)
     return prepared
 
 
@@ -93,9 +98,28 @@ class _Witness(Verifier):
         return checked
 
 
-def _admit_and_lock(
+def accept(line: LockedServer, lock: dict[str, LockedServer], prepared: Prepared, *, yes: bool, say: Say) -> bool:
+    """Whether ``line`` may go into the lock.  What a server that was locked before offers changes only when a person agrees."""
+    before = lock.get(line.name)
+    if before is None or before.pin == line.pin:
+        return True
+    say(f"{line.name} was built anew and offers something else than was locked:")
+    for each in changes(before, line, lock):
+        say(f"  {each}")
+    if ask(f"serve {line.name} as it is now?", yes=yes):
+        return True
+    prepared.ready.pop(line.name, None)
+    prepared.failed[line.name] = ListingChanged(
+        f"{line.name} offers something else than was locked, and nobody agreed to it",
+        remedy=f"look at it, then accept it: hm lock diff {line.name}, hm lock update {line.name}",
+    )
+    return False
+
+
+def _admit_all(
     settings: Settings, engine: Engine, entries: list[Entry], results: dict[str, BuildResult], prepared: Prepared
-) -> None:
+) -> list[LockedServer]:
+    """Admit each server; the new lines for the lock."""
     verifier = _Witness(OciLayout(settings.oci_dir), engine, TrustPolicy.load(settings), PolicySet.load(settings))
     verifier.seen = {}
     lock = read_lock(settings.lock_file)
@@ -103,11 +127,9 @@ def _admit_and_lock(
     audit = AuditLog(settings.audit_dir)
     try:
         admitter = Admitter(settings, verifier, audit, lambda name: _target(settings, name, lock, results[name]))
-        changed = [s for entry in entries if (s := _admit(entry, admitter, verifier, lock, profile, prepared))]
+        return [s for entry in entries if (s := _admit(entry, admitter, verifier, lock, profile, prepared))]
     finally:
         audit.close()
-    if changed:
-        write(settings, changed)
 
 
 def _target(settings: Settings, name: str, lock: dict[str, LockedServer], result: BuildResult) -> Target:
@@ -139,7 +161,7 @@ def _admit(
         evidence = verifier.seen[entry.name].evidence
         line = locked_server(entry, evidence, profile_digest=profile, enabled=not entry.needs_configuration)
         prepared.ready[entry.name] = admitted
-        return line
+        return as_approved(line, before, fresh=entry.name in prepared.fresh)
     except HarbourError as e:
         prepared.failed[entry.name] = e
         return None

@@ -165,11 +165,11 @@ class Backend:
         self.say(id=request_id, result={"resourceTemplates": self.lists["resourceTemplates"]})
 
     def tool_rug(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
-        """List something else from now on, and say so."""
+        """Say that the lists changed, and list something else from now on."""
         self.lists.update(arguments)
-        self.text(request_id, "pulled")
         self.say(method="notifications/tools/list_changed")
         self.say(method="notifications/resources/list_changed")
+        self.text(request_id, "pulled")
 
     def on_logging_setLevel(self, request_id: Any, params: dict[str, Any]) -> None:
         self.level = params["level"]

@@ -260,7 +260,8 @@ class Http:
         response = await self.request(body=rpc(method, params, request_id), Mcp_Session_Id=session, **changes)
         assert response.status == 200, response
         if response.headers["content-type"] == "text/event-stream":
-            return response.events
+            events = response.events
+            return events[0] if len(events) == 1 else events  # a slow call's answer alone: a stream of one message
         return response.json
 
     async def modern(self, method: str, params: Any = None, request_id: Any = 1, **changes: str | None) -> Response:

@@ -115,7 +115,8 @@ async def test_a_client_that_takes_only_json_gets_only_the_result(http: Http) ->
 
 async def test_a_client_that_takes_only_events_gets_an_event(http: Http) -> None:
     session = await http.initialize(Accept="application/json")
-    (only,) = await http.call(session, "tools/call", tool_call("echo"), Accept="text/event-stream")
+    body = rpc("tools/call", tool_call("echo"))
+    (only,) = (await http.request(body=body, Mcp_Session_Id=session, Accept="text/event-stream")).events
     assert only["id"] == 1
 
 

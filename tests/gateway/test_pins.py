@@ -145,7 +145,7 @@ async def test_a_server_that_does_not_list_is_refused_until_it_does(settings: Se
 
 
 async def test_what_differs_is_kept_for_review_until_the_lock_is_another(settings: Settings) -> None:
-    world = world_that_lists(tools=[*POISONED, tool("extra")])
+    world = world_that_lists(tools=[t for t in (*POISONED, tool("extra")) if t["name"] != "fail"])
     server = world.servers["alpha"]
     held = HeldFiles(settings.held_dir)
     async with serving(settings, world) as (_, http):
@@ -153,6 +153,7 @@ async def test_what_differs_is_kept_for_review_until_the_lock_is_another(setting
         await until(lambda: held.path("alpha").exists())
     parts = held.read(server)
     assert (list(parts["tools"]["changed"]), list(parts["tools"]["added"])) == (["echo"], ["extra"])
+    assert parts["tools"]["missing"] == [], "a client that offers less may be shown less"
     new = approved(server, parts)
     assert new.listing["tools"] == [*POISONED, tool("extra")]
     assert new.pin == pin_of(new.listing) != server.pin
