@@ -40,7 +40,7 @@ def set_(
 
     hm secret set github.token          asks for the value, without showing it
     pass show github | hm secret set github.token -
-    hm secret set github.token --from 'cmd:op read op://work/github/token'
+    hm secret set github.token --from 'cmd:op read op://vault/github/token'
     """
     given = _parse(words)
     settings = Settings.load()
