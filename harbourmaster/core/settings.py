@@ -25,7 +25,8 @@ RUNNER_PORT = 12434  # the port Docker Model Runner made customary
 
 
 class _ConfigFile(PydanticBaseSettingsSource):
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # the base class wants it; all at once is below
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """The base class wants it; ``__call__`` gives all fields at once."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
