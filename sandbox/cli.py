@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import queue
 import sys
+import threading
 import time
 from typing import Annotated, Any
 
@@ -26,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="See and stop running sandboxes")
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 MIB = 1024 * 1024
 MAX_PENDING = 64 * 1024  # of a line that does not end, shown in pieces
+MAX_QUEUED = 256  # chunks that wait for a slow reader of our output; more are dropped
 
 
 @app.command()
@@ -129,6 +133,7 @@ async def _follow(engine: Engine, container: str, more: tuple[str, ...] = ()) ->
     over = asyncio.Event()
 
     pending = bytearray()
+    lines: queue.Queue[str | None] = queue.Queue(MAX_QUEUED)
 
     def show(chunk: bytes, *, last: bool = False) -> None:
         """Whole lines, so that a secret cut by a read is redacted too."""
@@ -136,12 +141,25 @@ async def _follow(engine: Engine, container: str, more: tuple[str, ...] = ()) ->
         whole = len(pending) if last or len(pending) > MAX_PENDING else pending.rfind(b"\n") + 1
         text = pending[:whole].decode("utf-8", "backslashreplace")
         del pending[:whole]
-        sys.stdout.write(visible(redact(text, secrets)))
-        sys.stdout.flush()
+        # A reader who stopped reading must not stop us: the engine would stall the server, and even its removal.
+        with contextlib.suppress(queue.Full):
+            lines.put_nowait(visible(redact(text, secrets)))
 
+    threading.Thread(target=_write_all, args=(lines,), daemon=True).start()
     await attach(engine, container, on_line=lambda _: None, on_stderr=show, on_end=lambda _: over.set(), stdin=False)
     await over.wait()
     show(b"", last=True)
+    await asyncio.to_thread(lines.put, None)
+    await asyncio.to_thread(lines.join)
+
+
+def _write_all(lines: queue.Queue[str | None]) -> None:
+    """To stdout, at its reader's pace; what comes while the queue is full is dropped."""
+    while (text := lines.get()) is not None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        lines.task_done()
+    lines.task_done()
 
 
 def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool, empty: str) -> None:
