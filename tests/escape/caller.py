@@ -30,6 +30,8 @@ class Caller:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        # A connection anew: other tests may have run for longer than the gateway keeps an idle one open.
+        self._connection.close()
         self._connection.request("DELETE", "/mcp", headers=self._headers)
         self._connection.getresponse().read()
         self._connection.close()
