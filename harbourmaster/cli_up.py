@@ -28,12 +28,14 @@ def up(
     yes: Yes = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it runs; `hm down` ends it.")] = False,
     servers: Annotated[str, typer.Option(help="Only these servers, separated by commas.")] = "",
+    models: Annotated[bool, typer.Option(help="Serve local models too; their engine is compiled on first use.")] = True,
+    console: Annotated[bool, typer.Option(help="Serve the web console too.")] = True,
 ) -> None:
-    """Set up everything that is missing, verify the starter servers, run the gateway, show one real call."""
+    """Set up everything that is missing, verify the starter servers, run gateway, console and models, show one call."""
     from harbourmaster.up.run import bring_up
 
     names = tuple(n.strip() for n in servers.split(",") if n.strip())
-    bring_up(Settings.load(), yes=yes, detach=detach, only=names, say=say)
+    bring_up(Settings.load(), yes=yes, detach=detach, only=names, models=models, console=console, say=say)
 
 
 def down() -> None:

@@ -11,7 +11,7 @@ import typer
 from harbourmaster.core import logs
 from harbourmaster.core.settings import RUNNER_PORT, Settings
 from runner.cli_output import model_rows, print_json, print_table, until
-from runner.client import DEFAULT_URL, RunnerClient
+from runner.client import RunnerClient, own_url
 from runner.store.config import human_bytes
 from runner.store.store import Model, ModelStore
 
@@ -19,8 +19,12 @@ app = typer.Typer(no_args_is_help=True, help="Local models: store, run, serve.")
 
 Name = Annotated[str, typer.Argument(help="a model: smollm2, ai/smollm2:latest, or an ID")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Url = Annotated[str, typer.Option(envvar="HM_RUNNER_URL", help="address of the runner")]
+Url = Annotated[str, typer.Option(envvar="HM_RUNNER_URL", help="address of the runner; empty: the one of hm up")]
 PlainHttp = Annotated[bool, typer.Option("--plain-http", help="allow a registry without TLS")]
+
+
+def _client(url: str) -> RunnerClient:
+    return RunnerClient(url or own_url(Settings.load()))
 
 
 def _store() -> ModelStore:
@@ -163,9 +167,9 @@ def df(as_json: Json = False) -> None:
 
 
 @app.command()
-def ps(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+def ps(as_json: Json = False, url: Url = "") -> None:
     """Models in memory."""
-    entries = RunnerClient(url).get("/engines/ps")
+    entries = _client(url).get("/engines/ps")
     if as_json:
         print_json(entries)
         return
@@ -176,9 +180,9 @@ def ps(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
 
 
 @app.command()
-def load(name: Name, url: Url = DEFAULT_URL) -> None:
+def load(name: Name, url: Url = "") -> None:
     """Load a model before it is asked for."""
-    RunnerClient(url).post("/api/generate", {"model": name, "prompt": ""})
+    _client(url).post("/api/generate", {"model": name, "prompt": ""})
     sys.stdout.write(f"{name} is loaded\n")
 
 
@@ -187,30 +191,33 @@ def load(name: Name, url: Url = DEFAULT_URL) -> None:
 def unload(
     names: Annotated[list[str] | None, typer.Argument()] = None,
     everything: Annotated[bool, typer.Option("--all", help="all models")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = "",
 ) -> None:
     """Take models out of memory."""
     if not names and not everything:
         raise typer.BadParameter("name a model, or use --all")
-    done = RunnerClient(url).post("/engines/unload", {"all": everything, "models": names or []})
+    done = _client(url).post("/engines/unload", {"all": everything, "models": names or []})
     sys.stdout.write(f"unloaded {done['unloaded_runners']}\n")
 
 
 @app.command()
-def status(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+def status(as_json: Json = False, url: Url = "") -> None:
     """Is the engine installed, does a runner answer, what does it use?"""
     from runner.install import is_installed
 
-    client = RunnerClient(url)
+    client = _client(url)
     running = client.is_up()
-    body: dict[str, Any] = {"engine_installed": is_installed(), "running": running, "endpoint": url}
+    body: dict[str, Any] = {"engine_installed": is_installed(), "running": running, "endpoint": client.url}
     if running:
         body["backends"] = client.get("/engines/status")
     if as_json:
         print_json(body)
         return
-    engine = "installed" if body["engine_installed"] else "not installed (run: hm model install)"
-    rows = [["engine", engine], ["runner", f"answers at {url}" if running else f"does not answer at {url}"]]
+    engine = "installed" if body["engine_installed"] else "not installed (run: hm model setup)"
+    rows = [
+        ["engine", engine],
+        ["runner", f"answers at {client.url}" if running else f"does not answer at {client.url}"],
+    ]
     rows += [[name, text] for name, text in body.get("backends", {}).items()]
     print_table(["WHAT", "STATUS"], rows, "")
 
@@ -229,6 +236,15 @@ def install(jobs: Annotated[int, typer.Option(help="compilers at once; 0: one pe
 
 
 @app.command()
+def setup(jobs: Annotated[int, typer.Option(help="compilers at once; 0: one per core")] = 0) -> None:
+    """The engine and the starter models, as far as they are missing; `hm up` does it in the background."""
+    from runner.setup import prepare
+
+    prepare(Settings.load(), _note, jobs=jobs)
+    sys.stdout.write("the engine and the starter models are ready\n")
+
+
+@app.command()
 def run(
     name: Name,
     prompt: Annotated[str | None, typer.Argument(help="ask this; without it, a conversation")] = None,
@@ -236,7 +252,7 @@ def run(
     temperature: Annotated[float | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     max_tokens: Annotated[int | None, typer.Option()] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = "",
 ) -> None:
     """Ask a model once, or talk with it (/bye ends)."""
     from runner.cli_chat import converse
@@ -246,9 +262,9 @@ def run(
 
 
 @app.command(name="logs")
-def show_logs(url: Url = DEFAULT_URL) -> None:
+def show_logs(url: Url = "") -> None:
     """What the engines of loaded models said."""
-    sys.stdout.write(RunnerClient(url).text("/logs"))
+    sys.stdout.write(_client(url).text("/logs"))
 
 
 @app.command()

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from harbourmaster.core.settings import Settings
-from runner.client import RunnerClient
+from runner.client import RunnerClient, own_url
+from runner.install import is_installed
 from runner.local import LocalChat
 from runner.service import Runner
+from runner.setup import prepare
 
 Ask = Callable[[list[dict[str, Any]], dict[str, Any]], Iterator[str]]
 HELP = "/bye ends, /clear forgets the conversation, /? shows this"
@@ -32,7 +34,9 @@ def converse(
 
 @contextlib.contextmanager
 def _asker(settings: Settings, model: str, url: str) -> Iterator[Ask]:
-    client = RunnerClient(url)
+    client = RunnerClient(url or own_url(settings))
+    if not url and not is_installed():  # a person who asks a model wants the minutes of compiling, not an error
+        prepare(settings, lambda line: print(line, file=sys.stderr))
     if client.is_up():
         yield lambda messages, options: client.chat(model, messages, options)
         return

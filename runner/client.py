@@ -9,17 +9,21 @@ from typing import Any
 
 import httpx2
 
-from harbourmaster.core.settings import RUNNER_PORT
+from harbourmaster.core.settings import Settings
 from runner.errors import EngineFailed, RunnerDown
 
-DEFAULT_URL = f"http://127.0.0.1:{RUNNER_PORT}"
 TIMEOUT_S = 600.0  # a load and a long answer
 CONNECT_S = 2.0
 
 
+def own_url(settings: Settings) -> str:
+    """Where the runner of `hm up` listens."""
+    return f"http://127.0.0.1:{settings.runner_port}"
+
+
 @dataclass(frozen=True)
 class RunnerClient:
-    url: str = DEFAULT_URL
+    url: str
 
     def is_up(self) -> bool:
         try:

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     gateway_port: int = Field(default=GATEWAY_PORT, ge=0, le=65535)
     gateway_allowed_origins: tuple[str, ...] = Field(default=(), description="beside loopback origins")
     gateway_allowed_hosts: tuple[str, ...] = Field(default=(), description="beside loopback host names")
+    console_port: int = Field(default=CONSOLE_PORT, ge=1, le=65535)
+    runner_port: int = Field(default=RUNNER_PORT, ge=1, le=65535)
     build_jobs: int = Field(default=2, ge=1, le=32, description="servers built at the same time")
     sandbox_idle_s: float = Field(default=300.0, gt=0, description="an idle sandbox stops after this many seconds")
     call_timeout_s: float = Field(default=120.0, gt=0, description="a server must answer a call within this")

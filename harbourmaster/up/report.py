@@ -9,10 +9,11 @@ from harbourmaster.core.settings import Settings
 from harbourmaster.up.starting import is_healthy
 from harbourmaster.up.state import is_alive, read_state
 from harbourmaster.up.supervisor import gateway_url
+from runner.setup import state as model_state
 
 
 def status_report(settings: Settings) -> dict[str, Any]:
-    """``{running, healthy, url, since?, processes, servers: {locked, enabled}, home}``."""
+    """``{running, healthy, url, since?, addresses, models, processes, servers: {locked, enabled}, home}``."""
     state = read_state(settings.run_dir)
     servers = read_lock(settings.lock_file)
     report: dict[str, Any] = {
@@ -24,5 +25,7 @@ def status_report(settings: Settings) -> dict[str, Any]:
     }
     if state is not None:
         report["since"] = state.since
+        report["addresses"] = state.addresses
+        report["models"] = model_state(settings)
         report["processes"] = {name: p.pid for name, p in state.processes.items() if is_alive(p)}
     return report

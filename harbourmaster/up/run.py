@@ -16,17 +16,29 @@ from harbourmaster.core.files import make_private_dir
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.engine import ensure_engine
 from harbourmaster.up.errors import NoServerBuilt
+from harbourmaster.up.models import models_can_be_prepared
+from harbourmaster.up.processes import Service, services
 from harbourmaster.up.servers import Prepared, prepare
-from harbourmaster.up.starting import READY_TIMEOUT_S, is_healthy, refuse_a_taken_port, start_detached, stop
+from harbourmaster.up.starting import READY_TIMEOUT_S, is_healthy, start_detached, stop, with_a_place
 from harbourmaster.up.state import read_state
-from harbourmaster.up.supervisor import Supervisor, commands, gateway_url
+from harbourmaster.up.supervisor import Supervisor, gateway_url
+from runner.setup import state as model_state
 
 DEMO = ("time.get_current_time", {"timezone": "UTC"})
 
 Say = Callable[[str], None]
 
 
-def bring_up(settings: Settings, *, yes: bool, detach: bool, only: tuple[str, ...], say: Say) -> None:
+def bring_up(
+    settings: Settings,
+    *,
+    yes: bool,
+    detach: bool,
+    only: tuple[str, ...],
+    models: bool = True,
+    console: bool = True,
+    say: Say,
+) -> None:
     """Everything that is missing, then run.  Raises ``NoServerBuilt`` when nothing can be served; exits 1 when some failed."""
     begun = time.monotonic()
     make_private_dir(settings.home)
@@ -36,14 +48,16 @@ def bring_up(settings: Settings, *, yes: bool, detach: bool, only: tuple[str, ..
     finally:
         engine.close()
     _report(prepared, say)
+    models = models and models_can_be_prepared(settings, yes=yes, say=say)
+    wanted = services(settings, models=models, console=console)
     running = read_state(settings.run_dir)
     if running is not None or detach:
-        start_detached(settings)
+        start_detached(settings, wanted, say)
         _welcome(settings, begun, say)
         if running is not None and not detach:
             say("it was running already; end it with: ./hm down")
     else:
-        _run_in_foreground(settings, begun, say)
+        _run_in_foreground(settings, wanted, begun, say)
     if prepared.failed:
         raise typer.Exit(1)
 
@@ -62,9 +76,8 @@ def _report(prepared: Prepared, say: Say) -> None:
     )
 
 
-def _run_in_foreground(settings: Settings, begun: float, say: Say) -> None:
-    refuse_a_taken_port(settings)
-    supervisor = Supervisor(settings, commands(settings))
+def _run_in_foreground(settings: Settings, wanted: list[Service], begun: float, say: Say) -> None:
+    supervisor = Supervisor(settings, with_a_place(settings, wanted, say))
     threading.Thread(target=_welcome_when_ready, args=(settings, begun, say), daemon=True).start()
     supervisor.run()
     say("stopped")
@@ -87,9 +100,25 @@ def _welcome(settings: Settings, begun: float, say: Say) -> None:
     sys.stderr.write(
         f"\n  Connect a client     ./hm client connect claude-code   (also cursor, vscode, ...: ./hm client ls)\n"
         f"  or by hand           {url}  with  Authorization: Bearer $(./hm token show)\n"
-        f"  See the tools        ./hm tools ls\n\n"
+        f"  See the tools        ./hm tools ls\n"
+        f"{_also(settings)}\n"
     )
     _show_one_call(settings, say)
+
+
+def _also(settings: Settings) -> str:
+    """A line for each other process that runs."""
+    state = read_state(settings.run_dir)
+    addresses = state.addresses if state else {}
+    lines = ""
+    if console := addresses.get("console"):
+        lines += f"  Look around          http://{console}/   (log in with: ./hm console token)\n"
+    if runner := addresses.get("runner"):
+        progress = "" if model_state(settings) == "ready" else "   (its engine is being compiled: some minutes)"
+        lines += (
+            f'  Ask a local model    ./hm model run ai/smollm2 "..."   OpenAI API at http://{runner}/v1{progress}\n'
+        )
+    return lines
 
 
 def _show_one_call(settings: Settings, say: Say) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import GatewayDidNotStart, PortTaken
+from harbourmaster.up.processes import Service, services, without_a_place
 from harbourmaster.up.state import RunState, is_alive, read_state
 from harbourmaster.up.supervisor import STOP_GRACE_S, gateway_url, spawn_detached
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.05
+
+Say = Callable[[str], None]
 
 
 def health_url(settings: Settings) -> str:
@@ -31,25 +34,28 @@ def is_healthy(settings: Settings) -> bool:
         return False
 
 
-def refuse_a_taken_port(settings: Settings) -> None:
-    family = socket.AF_INET6 if ":" in settings.gateway_host else socket.AF_INET
-    with socket.socket(family) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind((settings.gateway_host, settings.gateway_port))
-        except OSError as e:
-            raise PortTaken(
-                f"the gateway cannot listen on {settings.gateway_host}:{settings.gateway_port}: {e.strerror}",
-                remedy="stop the program that has the port, or set HM_GATEWAY_PORT to another",
-            ) from e
+def with_a_place(settings: Settings, wanted: list[Service], say: Say) -> list[Service]:
+    """Those that can listen.  Raises ``PortTaken`` for the gateway; the others are left out and it is said why."""
+    taken = {service.name: service for service in without_a_place(wanted)}
+    if gateway := taken.get("gateway"):
+        raise PortTaken(
+            f"the gateway cannot listen on {gateway.address}: another program has the port",
+            remedy="stop that program, or set HM_GATEWAY_PORT to another",
+        )
+    for service in taken.values():
+        say(
+            f"{service.name} is left out: another program has {service.address} "
+            f"(stop it, or set HM_{service.name.upper()}_PORT to another, then ./hm down and ./hm up)"
+        )
+    return [service for service in wanted if service.name not in taken]
 
 
-def start_detached(settings: Settings) -> RunState:
+def start_detached(settings: Settings, wanted: list[Service], say: Say) -> RunState:
     """Start the supervisor unless it runs; returns when the gateway answers."""
     running = read_state(settings.run_dir)
     if running is None:
-        refuse_a_taken_port(settings)
-        supervisor = spawn_detached(settings)
+        kept = {service.name for service in with_a_place(settings, wanted, say)}
+        supervisor = spawn_detached(settings, [s.name for s in services(settings) if s.name not in kept])
     else:
         supervisor = None
     return _wait_until_ready(settings, supervisor)

@@ -26,6 +26,7 @@ class RunState:
     url: str
     since: str
     processes: dict[str, ProcessState] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)  # host:port of those that listen
 
 
 def start_time(pid: int) -> int | None:
@@ -65,6 +66,7 @@ def read_state(run_dir: Path) -> RunState | None:
             url=raw["url"],
             since=raw["since"],
             processes={name: ProcessState(**p) for name, p in raw["processes"].items()},
+            addresses=dict(raw.get("addresses", {})),
         )
     except (FileNotFoundError, KeyError, TypeError, orjson.JSONDecodeError):
         return None

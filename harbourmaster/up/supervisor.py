@@ -1,6 +1,6 @@
 """Keeps the processes of `hm up` running: starts them, restarts what dies, ends them in order.
 
-    python -m harbourmaster.up.supervisor      (what `hm up --detach` starts; `hm up` runs the same in the foreground)
+    python -m harbourmaster.up.supervisor [service to leave out ...]      (what `hm up --detach` starts; `hm up` runs the same in the foreground)
 
 Restarts back off from half a second to half a minute and start over once a process has lived for a minute.
 """
@@ -17,13 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
 from harbourmaster.core import logs
 from harbourmaster.core.files import make_private_dir
 from harbourmaster.core.settings import PROJECT_ROOT, Settings
+from harbourmaster.up.processes import Service, services
 from harbourmaster.up.state import ProcessState, RunState, clear_state, current_process, start_time, write_state
 
 FIRST_BACKOFF_S = 0.5
@@ -47,23 +48,6 @@ def gateway_url(settings: Settings) -> str:
     return f"http://{host}:{settings.gateway_port}/mcp"
 
 
-def commands(settings: Settings) -> dict[str, list[str]]:
-    hm = [sys.executable, "-m", "harbourmaster"]
-    return {
-        "gateway": [
-            *hm,
-            "gateway",
-            "run",
-            "--transport",
-            "http",
-            "--host",
-            settings.gateway_host,
-            "--port",
-            str(settings.gateway_port),
-        ],
-    }
-
-
 def _end_with_parent() -> None:
     """In the child, before exec: the kernel sends it SIGTERM when the supervisor dies, however that happens (prctl(2))."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -72,10 +56,12 @@ def _end_with_parent() -> None:
 class Child:
     """One supervised process and its log file."""
 
-    def __init__(self, name: str, command: list[str], log_file: Path) -> None:
-        self.name = name
-        self.command = command
+    def __init__(self, service: Service, log_file: Path) -> None:
+        self.name = service.name
+        self.command = service.command
+        self.once = service.once
         self.log_file = log_file
+        self.done = False
         self.process: subprocess.Popen[bytes] | None = None
         self.born = 0.0
         self.wait_s = 0.0
@@ -97,8 +83,12 @@ class Child:
 
     def tend(self, now: float) -> bool:
         """Note a death and start again when due; True when the state changed."""
-        if self.process is not None and self.process.poll() is None:
+        if self.done or (self.process is not None and self.process.poll() is None):
             return False
+        if self.process is not None and self.once:
+            log.info("%s ended with status %s", self.name, self.process.returncode)
+            self.done = True
+            return True
         if self.process is not None:
             self.wait_s = backoff_after(self.wait_s, now - self.born)
             self.not_before = now + self.wait_s
@@ -113,14 +103,15 @@ class Child:
         return True
 
     def state(self) -> ProcessState | None:
-        if self.process is None or (started := start_time(self.process.pid)) is None:
+        if self.done or self.process is None or (started := start_time(self.process.pid)) is None:
             return None
         return ProcessState(self.process.pid, started)
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.terminate()
+        # A job's helpers (a compiler) end with it; a service ends its own, in order.
+        os.killpg(self.process.pid, signal.SIGTERM) if self.once else self.process.terminate()
         try:
             self.process.wait(STOP_GRACE_S)
         except subprocess.TimeoutExpired:
@@ -129,10 +120,11 @@ class Child:
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, to_run: Mapping[str, list[str]]) -> None:
+    def __init__(self, settings: Settings, to_run: Sequence[Service]) -> None:
         self.settings = settings
         make_private_dir(settings.log_dir)
-        self.children = [Child(name, command, settings.log_dir / f"{name}.log") for name, command in to_run.items()]
+        self.services = {service.name: service for service in to_run}
+        self.children = [Child(service, settings.log_dir / f"{service.name}.log") for service in to_run]
         self.me = current_process()
         self.since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._woken = threading.Event()
@@ -161,15 +153,18 @@ class Supervisor:
 
     def _publish(self) -> None:
         processes = {child.name: state for child in self.children if (state := child.state())}
-        write_state(self.settings.run_dir, RunState(self.me, gateway_url(self.settings), self.since, processes))
+        addresses = {name: self.services[name].address for name in processes if self.services[name].port}
+        write_state(
+            self.settings.run_dir, RunState(self.me, gateway_url(self.settings), self.since, processes, addresses)
+        )
 
 
-def spawn_detached(settings: Settings) -> subprocess.Popen[bytes]:
-    """Start the supervisor in its own session, so that it outlives the terminal."""
+def spawn_detached(settings: Settings, left_out: Iterable[str] = ()) -> subprocess.Popen[bytes]:
+    """Start the supervisor in its own session, so that it outlives the terminal.  ``left_out``: names of services."""
     make_private_dir(settings.log_dir)
     with (settings.log_dir / "supervisor.log").open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "harbourmaster.up.supervisor"],
+            [sys.executable, "-m", "harbourmaster.up.supervisor", *left_out],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -183,7 +178,7 @@ def main() -> None:
     settings = Settings.load()
     logs.configure(settings.log_level)
     with contextlib.suppress(KeyboardInterrupt):
-        Supervisor(settings, commands(settings)).run()
+        Supervisor(settings, [s for s in services(settings) if s.name not in sys.argv[1:]]).run()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from gateway.lock import read_lock
@@ -30,13 +31,16 @@ HM = [sys.executable, "-m", "harbourmaster"]
 
 @dataclass(frozen=True)
 class Person:
-    """Types commands with an HM_HOME and a port of their own."""
+    """Types commands with an HM_HOME and ports of their own."""
 
     home: Path
     port: int
+    console_port: int
+    runner_port: int
 
     def types(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HM_HOME": str(self.home), "HM_GATEWAY_PORT": str(self.port)}
+        ports = {"GATEWAY": self.port, "CONSOLE": self.console_port, "RUNNER": self.runner_port}
+        environment = {**os.environ, "HM_HOME": str(self.home)} | {f"HM_{k}_PORT": str(v) for k, v in ports.items()}
         done = subprocess.run(
             [*HM, *words], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600
         )
@@ -54,15 +58,16 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     home = tmp_path_factory.mktemp("main") / "harbour"
     if lent := os.environ.get("HM_TEST_HOME"):
         home.mkdir(mode=0o700)
-        for name in ("oci", "keys", "bases.json", "builds.json"):
+        for name in ("oci", "keys", "bases.json", "builds.json", "models"):
             source = Path(lent) / name
             if source.is_dir():
                 shutil.copytree(source, home / name)
             elif source.exists():
                 shutil.copy2(source, home / name)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        person = Person(home, s.getsockname()[1])
+    with socket.socket() as a, socket.socket() as b, socket.socket() as c:
+        for s in (a, b, c):
+            s.bind(("127.0.0.1", 0))
+        person = Person(home, *(s.getsockname()[1] for s in (a, b, c)))
     yield person
     person.types("down")
 
@@ -90,6 +95,8 @@ def test_up_then_a_call_tells_the_time_in_tokyo_and_everything_is_on_record(pers
 
     report = json.loads(person.types("status", "--json").stdout)
     assert (report["running"], report["healthy"], report["servers"]["enabled"]) == (True, True, 1)
+    assert set(report["processes"]) >= {"gateway", "console", "runner"}
+    assert report["addresses"]["runner"] == f"127.0.0.1:{person.runner_port}"
     assert len(sandboxes(engine)) == 1
 
     kinds = [(r["kind"], r.get("verdict") or r.get("outcome")) for r in audit.tail(person.settings.audit_dir, 100)]
@@ -104,6 +111,14 @@ def test_a_second_up_builds_nothing_and_says_that_it_runs(person: Person) -> Non
     assert "built now" not in again.stderr
     assert "1 by a verdict that still stands" in again.stderr
     assert read_state(person.settings.run_dir) == before
+
+
+def test_a_model_answers_after_up_with_nothing_else_typed(person: Person) -> None:
+    answer = person.types("model", "run", "ai/smollm2", "What is a container?", "--max-tokens", "24")
+    assert len(answer.stdout.split()) > 5
+    runner = f"http://127.0.0.1:{person.runner_port}"
+    [model] = [m for m in httpx2.get(f"{runner}/engines/ps").json() if "smollm2" in m["model_name"]]
+    assert model["memory"] > 50e6  # it was the runner that answered, not the command itself
 
 
 def test_after_kill_9_of_everything_the_next_up_leaves_no_sandbox_behind(person: Person, engine: Engine) -> None:
