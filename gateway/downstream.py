@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 from gateway.calls import Call
 from gateway.errors import BadRequest, TooManyCalls
+from gateway.index import Index
 from gateway.leases import Holder, Lease
 from gateway.limits import LIMITS
 from gateway.messages import RequestId
+from gateway.principals import Principal
+from gateway.profiles.view import View
 from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError
 
@@ -21,8 +23,9 @@ class Downstream(Holder):
 
     modern = False
 
-    def __init__(self, principal: str, key: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.principal = principal
+    def __init__(self, principal: Principal, key: str, loop: asyncio.AbstractEventLoop, view: View) -> None:
+        self.principal = principal  # as of its last request: rights may change while it is connected
+        self.view = view
         self.label = hashlib.sha256(key.encode()).hexdigest()[:16]  # a session id is a secret; the audit gets this
         self.loop = loop
         self.leases: dict[str, Lease] = {}
@@ -31,8 +34,12 @@ class Downstream(Holder):
         self.client_info: dict[str, Any] = {"name": "unknown", "version": "0"}
         self.capabilities: dict[str, Any] = {}
         self.log_level: str | None = None
-        self.public_uri: Callable[[str, str], str] = _own_uri
         self.used = loop.time()
+
+    @property
+    def index(self) -> Index:
+        """What this client may name."""
+        return self.view.index
 
     def enter(self, call: Call, request_id: RequestId) -> None:
         """Register a call; raises ``BadRequest`` for an id in use, ``TooManyCalls``."""
@@ -60,7 +67,7 @@ class Downstream(Holder):
         if body["method"] == "notifications/resources/updated":
             params = body.get("params", {})
             if isinstance(params.get("uri"), str):
-                params["uri"] = self.public_uri(upstream.server.name, params["uri"])
+                params["uri"] = self.index.public_uri(upstream.server.name, params["uri"])
 
     def server_notified(self, upstream: Upstream, body: dict[str, Any]) -> None:
         raise TypeError("a client kind must say where notifications go")
@@ -70,7 +77,3 @@ class Downstream(Holder):
 
     def server_withdrew(self, upstream: Upstream, params: dict[str, Any]) -> None:
         """The server no longer wants an answer to its request."""
-
-
-def _own_uri(server: str, uri: str) -> str:
-    return uri

@@ -24,6 +24,7 @@ from gateway.leases import Leases
 from gateway.lock import LockedServer
 from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
+from gateway.principals import Principal
 from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
@@ -32,12 +33,12 @@ from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
 from sandbox.errors import LimitReached
 
-Authorize = Callable[[str, str, Route], None]  # (principal, method, route); raises RefusedError
+Authorize = Callable[[Principal, str, Route], None]  # (principal, method, route); raises RefusedError
 HeaderMap = dict[str, str]
 Reply = tuple[bytes, int]  # the message, and its JSON-RPC error code (0: a result)
 
 
-def allow(principal: str, method: str, route: Route) -> None:
+def allow(principal: Principal, method: str, route: Route) -> None:
     """The default authorizer: who holds a token may call what is enabled."""
 
 
@@ -51,7 +52,6 @@ def failure(request_id: RequestId | None, error: BaseException, *, modern: bool 
 class Forwarder:
     def __init__(
         self,
-        index: Index,
         leases: Leases,
         admissions: Admissions,
         recorder: Recorder,
@@ -59,7 +59,6 @@ class Forwarder:
         authorize: Authorize = allow,
         timeout_s: float,
     ) -> None:
-        self.index = index
         self._leases = leases
         self._admissions = admissions
         self._recorder = recorder
@@ -81,7 +80,7 @@ class Forwarder:
         outcome, code = "cancelled", ""
         try:
             self._recorder.check()
-            route = find(self.index, body.setdefault("params", {}))
+            route = find(client.index, body.setdefault("params", {}))
             if route.schema is not None and param_headers is not None:
                 _check_param_headers(route.schema, body["params"], param_headers)
             call = self._enter(client, body, route, outlet)
@@ -109,7 +108,7 @@ class Forwarder:
 
     def _enter(self, client: Downstream, body: dict[str, Any], route: Route, outlet: Outlet) -> Call:
         params = body["params"]
-        if isinstance(client, ModernClient) and "requestState" in params and not _modern(self.index, route):
+        if isinstance(client, ModernClient) and "requestState" in params and not _modern(client.index, route):
             call = client.resume(body["method"], params)
             call.outlet = outlet
         else:
@@ -121,7 +120,7 @@ class Forwarder:
         upstream = call.upstream
         if upstream is None:  # not the continuation of a parked call
             self._authorize(client.principal, call.method, route)
-            upstream = await self._connection(client, self.index.servers[route.server])
+            upstream = await self._connection(client, client.index.servers[route.server])
             if call.method not in upstream.pins.clean:
                 await upstream.pins.require(call.method, route.name, client.capabilities)
             if call.turn.done():  # cancelled while the sandbox started
@@ -171,8 +170,8 @@ class Forwarder:
         began, route, upstream, outcome, code = time.perf_counter(), None, None, "refused", ""
         try:
             self._recorder.check()
-            route = self.index.resource(uri)
-            server = self.index.servers[route.server]
+            route = client.index.resource(uri)
+            server = client.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
                 return False
             self._authorize(client.principal, "resources/subscribe", route)
@@ -195,7 +194,7 @@ class Forwarder:
 
     def unsubscribe(self, client: Downstream, uri: str) -> None:
         try:
-            route = self.index.resource(uri)
+            route = client.index.resource(uri)
         except HarbourError:
             return
         lease = client.leases.get(route.server)
@@ -300,7 +299,7 @@ def _record(
         "server": route.server if route is not None else "",
         "tool": route.name if route is not None else "",
         "method": method,
-        "principal": client.principal,
+        "principal": client.principal.name,
         "session": client.label,
         "outcome": outcome,
         "duration_ms": round(seconds * 1000, 3),

@@ -19,6 +19,9 @@ from gateway.leases import Leases
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
+from gateway.profiles.errors import ProfileUnknown
+from gateway.profiles.view import DEFAULT, View
+from gateway.principals import Principal
 from gateway.record import Append, Recorder, pin_record
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
@@ -77,22 +80,23 @@ class Gateway:
         self._held = HeldFiles(settings.held_dir)
         self._notes: set[asyncio.Task[None]] = set()
         self._forwarder = Forwarder(
-            build(servers, SERVER_INFO),
             self._leases,
             self._admissions,
             self.recorder,
             authorize=authorize,
             timeout_s=settings.call_timeout_s,
         )
+        self._default = View(DEFAULT, build(servers, SERVER_INFO))
         self.router = Router(self._forwarder)
-        self._modern: dict[tuple[str, str], ModernClient] = {}
+        self._modern: dict[tuple[str, str, str], ModernClient] = {}
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
         self._sweeper: asyncio.Task[None] | None = None
         self._complaint = ""
 
     @property
     def index(self) -> Index:
-        return self._forwarder.index
+        """What the profile ``default`` serves."""
+        return self._default.index
 
     @property
     def sandboxes(self) -> int:
@@ -115,32 +119,38 @@ class Gateway:
 
     # -- clients
 
-    def open_session(self, principal: str) -> Session:
+    def view(self, profile: str) -> View:
+        """Raises ``ProfileUnknown``."""
+        if profile != DEFAULT:
+            raise ProfileUnknown(f"there is no profile {profile!r:.80}", remedy="see: hm profile ls")
+        return self._default
+
+    def open_session(self, principal: Principal, view: View | None = None) -> Session:
         """A new HTTP session.  Raises ``TooManySessions``."""
         evicted = self.sessions.to_evict()
         if evicted is not None:
             self.close(evicted)
-        session = self.sessions.create(principal, asyncio.get_running_loop())
-        session.public_uri = self.public_uri
-        return session
+        return self.sessions.create(principal, asyncio.get_running_loop(), view or self._default)
 
-    def open_connection(self, principal: str, key: str) -> tuple[Session, ModernClient]:
+    def open_connection(self, principal: Principal, key: str, view: View | None = None) -> tuple[Session, ModernClient]:
         """Both faces of one stdio connection; ``close_connection`` ends what it held."""
-        loop = asyncio.get_running_loop()
-        session, modern = Session(principal, key, loop), ModernClient(principal, key, loop, by_connection=True)
-        session.public_uri = modern.public_uri = self.public_uri
+        loop, view = asyncio.get_running_loop(), view or self._default
+        session = Session(principal, key, loop, view)
+        modern = ModernClient(principal, key, loop, view, by_connection=True)
         self._connections |= {session, modern}
         return session, modern
 
-    def modern_client(self, principal: str, client_info: Any) -> ModernClient:
-        """Over HTTP: whoever calls under this principal and client name, until idle."""
+    def modern_client(self, principal: Principal, client_info: Any, view: View | None = None) -> ModernClient:
+        """Over HTTP: whoever calls under this profile, principal and client name, until idle."""
+        view = view or self._default
         name = client_info.get("name") if isinstance(client_info, dict) else None
-        key = (principal, name if isinstance(name, str) else "")
+        key = (view.name, principal, name if isinstance(name, str) else "")
         client = self._modern.get(key)
         if client is None:
-            client = ModernClient(principal, "\0".join(key), asyncio.get_running_loop(), by_connection=False)
-            client.public_uri = self.public_uri
+            loop = asyncio.get_running_loop()
+            client = ModernClient(principal, "\0".join(key), loop, view, by_connection=False)
             self._modern[key] = client
+        client.principal = principal
         return client
 
     def close(self, client: Session | ModernClient) -> None:
@@ -159,9 +169,6 @@ class Gateway:
     def end_streams(self) -> None:
         for client in self._clients():
             client.hang_up()
-
-    def public_uri(self, server: str, uri: str) -> str:
-        return self.index.public_uri(server, uri)
 
     def _clients(self) -> list[Session | ModernClient]:
         return [*self.sessions, *self._modern.values(), *self._connections]
@@ -238,7 +245,7 @@ class Gateway:
         old = self.index
         same = {n: old.servers[n] for n, s in servers.items() if old.servers.get(n) == s}
         new = build({**servers, **same}, SERVER_INFO)  # leases know their server by identity
-        self._forwarder.index = new
+        self._default.index = new
         self._admissions.forget()
         for lease in self._leases:
             if new.servers.get(lease.server.name) is not lease.server:

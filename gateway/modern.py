@@ -21,6 +21,8 @@ from gateway.errors import StateLost
 from gateway.limits import LIMITS
 from gateway.listen import Listener
 from gateway.messages import RequestId, encode
+from gateway.profiles.view import View
+from gateway.principals import Principal
 from gateway.sessions import SERVER_REQUESTS
 from gateway.upstream import Upstream
 from harbourmaster.core.digests import sha256
@@ -44,8 +46,10 @@ class ModernClient(Downstream):
 
     modern = True
 
-    def __init__(self, principal: str, key: str, loop: asyncio.AbstractEventLoop, *, by_connection: bool) -> None:
-        super().__init__(principal, key, loop)
+    def __init__(
+        self, principal: str, key: str, loop: asyncio.AbstractEventLoop, view: View, *, by_connection: bool
+    ) -> None:
+        super().__init__(principal, key, loop, view)
         self.version = eras.LATEST_HANDSHAKE_VERSION  # what its handshake servers are told
         self.listeners: set[Listener] = set()
         self._parked: dict[str, Parked] = {}

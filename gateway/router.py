@@ -11,7 +11,6 @@ from gateway import eras
 from gateway.calls import Outlet
 from gateway.errors import BadRequest
 from gateway.forward import Forwarder, HeaderMap, Reply, failure
-from gateway.index import Index
 from gateway.listen import Listener
 from gateway.messages import result_message, result_of_json
 from gateway.modern import ModernClient
@@ -31,10 +30,6 @@ class Router:
             "logging/setLevel": self._set_level,
         }
 
-    @property
-    def index(self) -> Index:
-        return self._forwarder.index
-
     async def handshake(self, session: Session, body: dict[str, Any], outlet: Outlet) -> Reply:
         """Answer a request of a handshake session."""
         method = body["method"]
@@ -43,8 +38,8 @@ class Router:
         if find is not None:
             return await self._forwarder.forward(session, body, find, outlet)
         try:
-            if method in self.index.handshake_lists:
-                return _listed(self.index.handshake_lists, body)
+            if method in session.index.handshake_lists:
+                return _listed(session.index.handshake_lists, body)
             local = self._local.get(method)
             if local is None:
                 raise BadRequest("Method not found", rpc=METHOD_NOT_FOUND, data=method)
@@ -61,10 +56,10 @@ class Router:
         if find is not None:
             return await self._forwarder.forward(client, body, find, outlet, headers)
         try:
-            if method in self.index.modern_lists:
-                return _listed(self.index.modern_lists, body)
+            if method in client.index.modern_lists:
+                return _listed(client.index.modern_lists, body)
             if method == "server/discover":
-                return result_of_json(body["id"], self.index.discover), 0
+                return result_of_json(body["id"], client.index.discover), 0
             if method == "subscriptions/listen":
                 return await self._listen(client, body, outlet)
             raise BadRequest("Method not found", rpc=METHOD_NOT_FOUND, data=method)
@@ -74,7 +69,7 @@ class Router:
     def _initialize(self, session: Session, params: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(params.get("protocolVersion"), str):
             raise BadRequest("Invalid params: protocolVersion must be a string", rpc=INVALID_PARAMS)
-        return self.index.initialize_result(session.begin(params))
+        return session.index.initialize_result(session.begin(params))
 
     def _set_level(self, session: Session, params: dict[str, Any]) -> dict[str, Any]:
         level = params.get("level")
@@ -97,7 +92,7 @@ class Router:
         finally:
             client.listeners.discard(listener)
             self._unsubscribe(client, listener.uris)
-        return result_message(body["id"], listener.result(self.index.server_info)), 0
+        return result_message(body["id"], listener.result(client.index.server_info)), 0
 
     async def _subscribe(self, client: ModernClient, uris: tuple[str, ...]) -> tuple[str, ...]:
         """Subscribe at the servers that own ``uris``; those that agreed."""

@@ -17,6 +17,8 @@ from gateway.downstream import Downstream
 from gateway.errors import CallCancelled, NoChannel, TooManySessions
 from gateway.limits import LIMITS
 from gateway.messages import RequestId, encode, notification
+from gateway.profiles.view import View
+from gateway.principals import Principal
 from gateway.replay import Replay
 from gateway.upstream import Upstream
 
@@ -41,8 +43,8 @@ class Asked:
 class Session(Downstream):
     """One client connection.  ``stream`` is its standing channel (the GET stream, or stdout), when open."""
 
-    def __init__(self, principal: str, session_id: str, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(principal, session_id, loop)
+    def __init__(self, principal: Principal, session_id: str, loop: asyncio.AbstractEventLoop, view: View) -> None:
+        super().__init__(principal, session_id, loop, view)
         self.id = session_id
         self.stream: Outlet = NOWHERE
         self.replay = Replay(loop.time)
@@ -202,13 +204,16 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(tuple(self._by_id.values()))
 
-    def get(self, session_id: str, principal: str) -> Session | None:
+    def get(self, session_id: str, principal: Principal) -> Session | None:
         """The session, if it exists and is this principal's; the two failures look the same."""
         session = self._by_id.get(session_id)
-        return session if session is not None and session.principal == principal else None
+        if session is None or session.principal.key != principal.key:
+            return None
+        session.principal = principal
+        return session
 
-    def create(self, principal: str, loop: asyncio.AbstractEventLoop) -> Session:
-        session = Session(principal, secrets.token_urlsafe(32), loop)
+    def create(self, principal: Principal, loop: asyncio.AbstractEventLoop, view: View) -> Session:
+        session = Session(principal, secrets.token_urlsafe(32), loop, view)
         self._by_id[session.id] = session
         return session
 

@@ -1,4 +1,5 @@
-"""Streamable HTTP, both eras, as a bare ASGI application: ``/mcp`` (POST, GET, DELETE) and ``/healthz``.
+"""Streamable HTTP, both eras, as a bare ASGI application: ``/mcp`` and ``/mcp/PROFILE`` (POST, GET,
+DELETE) and ``/healthz``.
 
 Rules of the wire: 2025-11-25 basic/transports "Streamable HTTP" (sessions, 202, 404, one standing GET stream) and
 2026-07-28 basic/transports (no session, routing headers, HTTP statuses for JSON-RPC errors, closing cancels).
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway import eras
 from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
@@ -19,6 +20,9 @@ from gateway.forward import HeaderMap, Reply, failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, error_message, id_of, kind_of
+from gateway.profiles.errors import ProfileError
+from gateway.profiles.view import DEFAULT, View
+from gateway.principals import Principal
 from gateway.replay import StreamLog
 from gateway.sessions import Session
 from harbourmaster.core.errors import HarbourError
@@ -36,6 +40,11 @@ _RESUMABLE: Final = frozenset({"2025-11-25"})  # earlier clients choke on an eve
 _NO_HEADERS: Final[RawHeaders] = []
 
 
+class Caller(NamedTuple):
+    principal: Principal
+    view: View  # of the profile whose path was asked for
+
+
 class HttpEdge:
     def __init__(self, gateway: Gateway, guard: Guard) -> None:
         self._gateway = gateway
@@ -50,6 +59,9 @@ class HttpEdge:
             await self._serve(scope, receive, send)
         except HttpRefusal as e:
             await send_body(send, e.status, e.body, e.headers)
+        except ProfileError as e:
+            refusal = HttpRefusal(e.status, e.code, e.message, remedy=e.remedy)
+            await send_body(send, refusal.status, refusal.body)
         except _Gone:
             return
 
@@ -59,16 +71,15 @@ class HttpEdge:
             self._guard.check_host(headers)
             await send_body(send, 200, b'{"status":"ok"}')
             return
-        if scope["path"] != PATH:
-            raise HttpRefusal(404, "http.not_found", f"there is nothing here; the gateway is at {PATH}")
-        principal = self._guard.principal(headers)
+        profile = _profile_of(scope["path"])
+        caller = Caller(self._guard.principal(headers), self._gateway.view(profile))
         method = scope["method"]
         if method == "POST":
-            await self._post(principal, headers, scope, receive, send)
+            await self._post(caller, headers, scope, receive, send)
         elif method == "GET" and not _is_modern_header(headers):
-            await self._get(principal, headers, receive, send)
+            await self._get(caller, headers, receive, send)
         elif method == "DELETE" and not _is_modern_header(headers):
-            self._gateway.close(self._session(principal, headers))
+            self._gateway.close(self._session(caller, headers))
             await send_body(send, 204, b"")
         else:
             allowed = b"POST" if _is_modern_header(headers) else b"POST, GET, DELETE"
@@ -76,7 +87,7 @@ class HttpEdge:
 
     # -- POST
 
-    async def _post(self, principal: str, headers: Headers, scope: Any, receive: Receive, send: Send) -> None:
+    async def _post(self, caller: Caller, headers: Headers, scope: Any, receive: Receive, send: Send) -> None:
         if not is_json(headers):
             raise HttpRefusal(415, "http.content_type", "Content-Type must be application/json")
         json, sse = self._guard.accepts(headers)
@@ -88,7 +99,7 @@ class HttpEdge:
         try:
             body = decode(raw)
             if isinstance(body, list):
-                await self._batch(self._session(principal, headers), body, outlet, send)
+                await self._batch(self._session(caller, headers), body, outlet, send)
                 return
             kind = kind_of(body)
         except BadRequest as e:
@@ -96,26 +107,26 @@ class HttpEdge:
             await send_body(send, eras.HTTP_STATUS.get(code, 400), message)
             return
         if _is_modern_header(headers) or eras.has_envelope(body.get("params")):
-            await self._modern(principal, kind, body, headers, scope, outlet, send)
+            await self._modern(caller, kind, body, headers, scope, outlet, send)
         elif kind == REQUEST:
-            await self._request(principal, body, headers, outlet, send)
+            await self._request(caller, body, headers, outlet, send)
         else:
-            _take(self._session(principal, headers), kind, body)
+            _take(self._session(caller, headers), kind, body)
             await send_body(send, 202, b"")
 
     async def _request(
-        self, principal: str, body: dict[str, Any], headers: Headers, outlet: PostStream, send: Send
+        self, caller: Caller, body: dict[str, Any], headers: Headers, outlet: PostStream, send: Send
     ) -> None:
         """A request of a handshake client."""
         if body["method"] != "initialize":
-            session = self._session(principal, headers, body)
+            session = self._session(caller, headers, body)
             if session.version in _RESUMABLE:
                 outlet.resumable(session.replay)
             message, _ = await self._router.handshake(session, body, outlet)
             await outlet.finish(message)
             return
         try:
-            session = self._gateway.open_session(principal)
+            session = self._gateway.open_session(caller.principal, caller.view)
         except HarbourError as e:
             await send_body(send, 503, error_message(body["id"], e))
             return
@@ -153,7 +164,7 @@ class HttpEdge:
 
     async def _modern(
         self,
-        principal: str,
+        caller: Caller,
         kind: int,
         body: dict[str, Any],
         headers: Headers,
@@ -176,7 +187,7 @@ class HttpEdge:
             return
         if body["method"] == "subscriptions/listen" and not self._guard.accepts(headers)[1]:
             raise HttpRefusal(406, "http.accept", "subscriptions/listen answers with text/event-stream")
-        client = self._gateway.modern_client(principal, envelope.client_info)
+        client = self._gateway.modern_client(caller.principal, envelope.client_info, caller.view)
         client.adopt(envelope)
         message, code = await self._modern_reply(client, body, scope, outlet)
         await outlet.finish(message, eras.HTTP_STATUS.get(code, 200))
@@ -193,10 +204,10 @@ class HttpEdge:
 
     # -- GET, sessions
 
-    async def _get(self, principal: str, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _get(self, caller: Caller, headers: Headers, receive: Receive, send: Send) -> None:
         if not self._guard.accepts(headers)[1]:
             raise HttpRefusal(406, "http.accept", "Accept must allow text/event-stream")
-        session = self._session(principal, headers)
+        session = self._session(caller, headers)
         lost = self._lost_stream(session, headers)
         if lost is not None and lost[0] is not session.replay.standing:
             await ResumedStream(send, receive, _NO_HEADERS).carry(*lost)
@@ -218,14 +229,24 @@ class HttpEdge:
         last = headers.get(b"last-event-id")
         return session.replay.find(last.decode("latin-1")) if last is not None else None
 
-    def _session(self, principal: str, headers: Headers, body: Any = None) -> Session:
+    def _session(self, caller: Caller, headers: Headers, body: Any = None) -> Session:
+        """The caller's session; one of another principal or another profile looks like none at all."""
         session_id = headers.get(_SESSION)
         if session_id is None:
             raise HttpRefusal(400, "session.missing", "Bad Request: Missing session ID", remedy="initialize first")
-        session = self._sessions.get(_text(session_id), principal)
-        if session is None:
+        session = self._sessions.get(_text(session_id), caller.principal)
+        if session is None or session.view is not caller.view:
             raise HttpRefusal(404, "session.unknown", "Session not found", remedy="initialize a new session")
         return session
+
+
+def _profile_of(path: str) -> str:
+    """``/mcp`` is the profile ``default``, ``/mcp/NAME`` the profile NAME.  Raises ``HttpRefusal``."""
+    if path == PATH:
+        return DEFAULT
+    if not path.startswith(PATH + "/"):
+        raise HttpRefusal(404, "http.not_found", f"there is nothing here; the gateway is at {PATH}")
+    return path[len(PATH) + 1 :]
 
 
 class _Gone(Exception):

@@ -1,0 +1,1 @@
+"""Profiles: which servers and tools a client sees, with what configuration (docs/profiles.md)."""
