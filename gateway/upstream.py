@@ -43,6 +43,7 @@ class Sandbox(Protocol):
     def stderr_tail(self) -> str: ...
     def limit_in(self, text: str) -> HarbourError | None: ...
     async def starved(self, waited_s: float) -> HarbourError | None: ...
+    async def memory_mb(self) -> float | None: ...
     async def stop(self, *, grace_s: float = 2.0) -> None: ...
 
 
@@ -90,6 +91,8 @@ class Upstream:
         self.server_info: dict[str, Any] = server.listing.get("serverInfo") or {}
         self.log_level: str | None = None
         self.ended: HarbourError | None = None
+        self.told = False  # whether a call failed because of the end, so that the client knows of it
+        self.settled = False
         self.subscriptions: set[str] = set()
         self.pins = Pins(self, report)
         self._watches = Watches(loop)
@@ -97,6 +100,7 @@ class Upstream:
         self._next_id = 1
         self._garbled = 0
         self._start_timeout = DEFAULT_POST_S
+        self._instructions: Any = None
         self._junk = 0  # lines that are no messages, since the last answer
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines: list[bytes] = []  # to be written before the loop waits again
@@ -110,13 +114,18 @@ class Upstream:
         """The revision that is spoken with the server."""
         return eras.LATEST_MODERN_VERSION if self.modern else self.peer.version
 
-    async def open(self, starter: SandboxStarter, admitted: Any, timeout: float) -> None:
-        """Start the sandbox and shake hands; raises ``StartFailed``, ``StartTimeout``, or what the starter raises."""
+    async def open(self, starter: SandboxStarter, admitted: Any, timeout: float, *, settle: bool = True) -> None:
+        """Start the sandbox and shake hands; raises ``StartFailed``, ``StartTimeout``, or what the starter raises.
+
+        ``settle``: false leaves out the last step of the handshake, after which a server may ask its client things.
+        """
         self._start_timeout = timeout
         try:
             async with asyncio.timeout(timeout):
                 self._sandbox = await starter(self.server, admitted, self.on_line, self.on_exit)
                 await self._greet(timeout)
+                if settle:
+                    self.settle()
         except TimeoutError:
             raise StartTimeout(
                 f"{self.server.name} did not finish its handshake within {timeout:g} s",
@@ -141,13 +150,26 @@ class Upstream:
             self.capabilities = result["capabilities"]
         if isinstance(result.get("serverInfo"), dict):
             self.server_info = result["serverInfo"]
+        self._instructions = result.get("instructions")
+
+    def settle(self) -> None:
+        """The handshake's end: the server may speak from now on, and is compared with its lock."""
+        self.settled = True
         if not self.modern:
             self.notify("notifications/initialized", None)
             if self.peer.log_level is not None:
                 self.set_level(self.peer.log_level)
         elif lists := lists_of(self.capabilities):
             self.watch(LISTS, lists)
-        self.pins.begin(result.get("instructions"))
+        self.pins.begin(self._instructions)
+
+    def adopt(self, peer: Peer) -> None:
+        """``peer`` takes the place of whoever was greeted in its name: it promises the server exactly the same."""
+        self.peer = peer
+        if not self.settled:
+            self.settle()
+        elif peer.log_level is not None:
+            self.set_level(peer.log_level)
 
     def with_envelope(
         self, params: dict[str, Any], capabilities: dict[str, Any], log_level: str | None
@@ -318,6 +340,7 @@ class Upstream:
         if self.ended is None:
             self.ended = error
             waiting, self.pending = self.pending, {}
+            self.told = any(call.outlet is not NOWHERE for call in waiting.values())
             for call in waiting.values():
                 call.fail(error)
             self._watches.close()
@@ -392,3 +415,7 @@ class Upstream:
     def limit_in(self, text: str) -> HarbourError | None:
         """The limit of its sandbox that the server's error ``text`` speaks of."""
         return self._sandbox.limit_in(text) if self._sandbox is not None else None
+
+    async def memory_mb(self) -> float | None:
+        """What its sandbox occupies; None where the engine cannot say."""
+        return await self._sandbox.memory_mb() if self._sandbox is not None else None

@@ -75,6 +75,17 @@ def stats(engine: Engine, container: str) -> dict[str, Any]:
     return dict(engine.api.stats(container, stream=False, one_shot=True))
 
 
+def memory_mb(stats: dict[str, Any]) -> float | None:
+    """Usage less inactive file pages, as ``docker stats`` shows it (cgroup v1: total_inactive_file, v2: inactive_file)."""
+    memory = stats.get("memory_stats") or {}
+    details = memory.get("stats") or {}
+    usage = memory.get("usage")
+    if not isinstance(usage, int):
+        return None
+    droppable = int(details.get("total_inactive_file", details.get("inactive_file", 0)))
+    return (usage - droppable) / 2**20
+
+
 def finish(engine: Engine, container: str, *, wait: bool) -> Outcome:
     """Make sure that it no longer runs, read how it ended, remove it.  ``wait``: it is ending by itself."""
     ended = wait and _wait(engine, container, EXIT_WAIT_S)

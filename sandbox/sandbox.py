@@ -146,6 +146,14 @@ class Sandbox:
             return None
         return strain.of_stats(stats, waited_s, self._server, self._limits)
 
+    async def memory_mb(self) -> float | None:
+        """What it occupies without the file pages that the kernel can drop, in MB; None when the engine cannot say."""
+        try:
+            return containers.memory_mb(await self._call(containers.stats, self._engine, self.id))
+        except Exception as e:
+            log.debug("no counters of %s: %s", self.name, e)
+            return None
+
     # -- the end
 
     async def stop(self, *, grace_s: float = 2.0) -> None:

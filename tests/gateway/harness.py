@@ -63,6 +63,10 @@ class ProcessSandbox:
     async def starved(self, waited_s: float) -> None:
         """Nor this one."""
 
+    async def memory_mb(self) -> float | None:
+        """Nothing to count."""
+        return None
+
     async def stop(self, *, grace_s: float = 2.0) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
