@@ -1,42 +1,57 @@
-"""``hm token show|ls|create|revoke``: the bearer tokens that clients present."""
+"""``hm token show|ls|create|revoke``: the bearer tokens that clients present, and what each may do."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 import typer
 
-from gateway.tokens import TokenStore
+from gateway.principals import SCOPES
+from gateway.tokens import TokenInfo, TokenStore
+from harbourmaster.core.errors import UsageError
 from harbourmaster.core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="what the token is for; audit records carry it")]
+Scopes = Annotated[list[str] | None, typer.Option("--scope", help=f"may be repeated: {', '.join(SCOPES)}")]
+Profiles = Annotated[list[str] | None, typer.Option("--profile", help="only this profile; may be repeated")]
+Servers = Annotated[list[str] | None, typer.Option("--server", help="only this server; may be repeated")]
+Expires = Annotated[str, typer.Option(metavar="WHEN", help="30m, 12h, 90d, or a time such as 2027-01-31T12:00:00Z")]
+
+_SPAN = re.compile(r"([1-9][0-9]{0,4})([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @app.command("show")
 def show() -> None:
-    """Print the default token, alone on a line; it is made on first use."""
+    """Print the default token, alone on a line; it is made on first use and may do everything."""
     print(_store().default())
 
 
 @app.command("ls")
 def ls(as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False) -> None:
-    """The tokens by name; never their values."""
+    """The tokens by name and what they may do; never their values."""
     tokens = _store().list()
     if as_json:
-        print(json.dumps([{"name": t.name, "created": t.created, "sha256": t.sha256} for t in tokens], indent=2))
+        print(json.dumps([_row(t) for t in tokens], indent=2))
         return
     width = max((len(t.name) for t in tokens), default=4)
     for token in tokens:
-        print(f"{token.name:<{width}}  {token.created}  sha256:{token.sha256[:12]}")
+        print(f"{token.name:<{width}}  {token.created}  sha256:{token.sha256[:12]}  {_may(token)}")
 
 
 @app.command("create")
-def create(name: Name) -> None:
+def create(
+    name: Name, scope: Scopes = None, profile: Profiles = None, server: Servers = None, expires: Expires = ""
+) -> None:
     """Make a token for one client or person and print it; it is shown this once."""
-    print(_store().create(name))
+    ends = _moment(expires) if expires else ""
+    token = _store().create(name, scopes=scope or (), profiles=profile or (), servers=server or (), expires=ends)
+    print(token)
 
 
 @app.command("revoke")
@@ -48,3 +63,38 @@ def revoke(name: Name) -> None:
 
 def _store() -> TokenStore:
     return TokenStore(Settings.load().tokens_file)
+
+
+def _row(token: TokenInfo) -> dict[str, Any]:
+    principal = token.principal
+    return {
+        "name": token.name,
+        "created": token.created,
+        "sha256": token.sha256,
+        "scopes": sorted(principal.scopes),
+        "profiles": list(token.profiles),
+        "servers": list(token.servers),
+        "expires": token.expires or None,
+    }
+
+
+def _may(token: TokenInfo) -> str:
+    words = [" ".join(scope for scope in SCOPES if scope in token.principal.scopes)]
+    words += [f"profiles: {', '.join(token.profiles)}"] if token.profiles else []
+    words += [f"servers: {', '.join(token.servers)}"] if token.servers else []
+    words += [f"until {token.expires}"] if token.expires else []
+    return "; ".join(words)
+
+
+def _moment(text: str) -> str:
+    """RFC 3339 in UTC, of a span from now or a time.  Raises ``UsageError``; a time that is past is refused too."""
+    now = datetime.now(UTC)
+    span = _SPAN.fullmatch(text)
+    try:
+        when = now + timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else datetime.fromisoformat(text)
+    except ValueError as e:
+        raise UsageError(f"--expires {text}: not a time", remedy="write 12h, 90d or 2027-01-31T12:00:00Z") from e
+    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    if when <= now:
+        raise UsageError(f"--expires {text}: that is past", remedy="name a time that is still to come")
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -19,9 +19,9 @@ from gateway.leases import Leases
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
+from gateway.principals import Principal
 from gateway.profiles.errors import ProfileUnknown
 from gateway.profiles.view import DEFAULT, View
-from gateway.principals import Principal
 from gateway.record import Append, Recorder, pin_record
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
@@ -144,7 +144,7 @@ class Gateway:
         """Over HTTP: whoever calls under this profile, principal and client name, until idle."""
         view = view or self._default
         name = client_info.get("name") if isinstance(client_info, dict) else None
-        key = (view.name, principal, name if isinstance(name, str) else "")
+        key = (view.name, principal.key, name if isinstance(name, str) else "")
         client = self._modern.get(key)
         if client is None:
             loop = asyncio.get_running_loop()

@@ -21,8 +21,8 @@ from gateway.errors import StateLost
 from gateway.limits import LIMITS
 from gateway.listen import Listener
 from gateway.messages import RequestId, encode
-from gateway.profiles.view import View
 from gateway.principals import Principal
+from gateway.profiles.view import View
 from gateway.sessions import SERVER_REQUESTS
 from gateway.upstream import Upstream
 from harbourmaster.core.digests import sha256
@@ -47,7 +47,7 @@ class ModernClient(Downstream):
     modern = True
 
     def __init__(
-        self, principal: str, key: str, loop: asyncio.AbstractEventLoop, view: View, *, by_connection: bool
+        self, principal: Principal, key: str, loop: asyncio.AbstractEventLoop, view: View, *, by_connection: bool
     ) -> None:
         super().__init__(principal, key, loop, view)
         self.version = eras.LATEST_HANDSHAKE_VERSION  # what its handshake servers are told

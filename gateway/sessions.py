@@ -17,8 +17,8 @@ from gateway.downstream import Downstream
 from gateway.errors import CallCancelled, NoChannel, TooManySessions
 from gateway.limits import LIMITS
 from gateway.messages import RequestId, encode, notification
-from gateway.profiles.view import View
 from gateway.principals import Principal
+from gateway.profiles.view import View
 from gateway.replay import Replay
 from gateway.upstream import Upstream
 

@@ -2,7 +2,8 @@
 
 ``HM_HOME/secrets/tokens.json`` (0600) keeps the sha256 of each token and, for the default one alone, the token itself,
 because ``hm token show`` must print it again.  A token is 256 random bits, so an unsalted hash gives nothing away, and a
-lookup by hash compares in time that says nothing about the token.
+lookup by hash compares in time that says nothing about the token.  Beside the hash is what its holder may do: scopes,
+profiles, servers, and when it ends.  The default token is the operator's own and may do everything.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gateway.errors import TokenExists, TokenFileInvalid, TokenUnknown
+from gateway.principals import ALL_SCOPES, CLIENT_SCOPES, SCOPES, Principal
 from harbourmaster.core.errors import UsageError
 from harbourmaster.core.files import SECRET_MODE, file_lock, make_private_dir, write_atomic
 
@@ -34,6 +38,22 @@ class TokenInfo:
     sha256: str
     created: str  # RFC 3339, UTC
     token: str = ""  # only the default one is kept in the clear
+    scopes: tuple[str, ...] = ()  # none: a client's usual ones
+    profiles: tuple[str, ...] = ()  # none: any
+    servers: tuple[str, ...] = ()  # none: any
+    expires: str = ""  # RFC 3339, UTC; empty: never
+
+    @property
+    def principal(self) -> Principal:
+        usual = ALL_SCOPES if self.name == DEFAULT else CLIENT_SCOPES
+        return Principal(
+            self.name,
+            self.sha256,
+            frozenset(self.scopes) or usual,
+            frozenset(self.profiles) or None,
+            frozenset(self.servers) or None,
+            expires=_moment(self.expires).timestamp() if self.expires else None,
+        )
 
 
 class TokenStore:
@@ -43,12 +63,16 @@ class TokenStore:
         self._path = path
         self._stamp: tuple[int, int] | None = None
         self._tokens: dict[str, TokenInfo] = {}
-        self._principals: dict[bytes, str] = {}
+        self._principals: dict[bytes, Principal] = {}
         self.refresh()
 
-    def principal(self, token: bytes) -> str | None:
-        """The name of ``token``, or None when nobody holds it."""
+    def principal(self, token: bytes) -> Principal | None:
+        """Whose ``token`` it is, or None when nobody holds it.  One that has ended is still told; see its ``expires``."""
         return self._principals.get(hashlib.sha256(token).digest())
+
+    def holds(self, key: str) -> bool:
+        """Whether the token behind ``Principal.key`` is still good."""
+        return any(token.sha256 == key for token in self._tokens.values())
 
     def refresh(self) -> bool:
         """Read the file again if it changed on disk; True when it did."""
@@ -67,16 +91,28 @@ class TokenStore:
                 return self._add(DEFAULT, keep=True)
             return known.token
 
-    def create(self, name: str) -> str:
-        """A new token, shown this once.  Raises ``TokenExists``, ``UsageError``."""
+    def create(
+        self,
+        name: str,
+        *,
+        scopes: Collection[str] = (),
+        profiles: Collection[str] = (),
+        servers: Collection[str] = (),
+        expires: str = "",
+    ) -> str:
+        """A new token, shown this once; ``expires`` in RFC 3339.  Raises ``TokenExists``, ``UsageError``."""
         if not _NAME.fullmatch(name):
             raise UsageError(f"not a token name: {name!r}", remedy="letters, digits, '.', '_' and '-', at most 64")
+        if unknown := sorted(set(scopes) - SCOPES.keys()):
+            raise UsageError(f"not a scope: {unknown[0]!r}", remedy=f"scopes are {', '.join(SCOPES)}")
+        limits = {"scopes": scopes, "profiles": profiles, "servers": servers}
         with self._exclusive():
             if name in self._tokens:
                 raise TokenExists(
                     f"there is a token named {name}", remedy=f"choose another name, or: hm token revoke {name}"
                 )
-            return self._add(name, keep=name == DEFAULT)
+            given = {key: tuple(sorted(set(values))) for key, values in limits.items()}
+            return self._add(name, keep=name == DEFAULT, expires=expires, **given)
 
     def revoke(self, name: str) -> None:
         """Forget ``name``; running gateways refuse it within a second.  Raises ``TokenUnknown``."""
@@ -91,10 +127,10 @@ class TokenStore:
     def _exclusive(self) -> _Exclusive:
         return _Exclusive(self, self._path)
 
-    def _add(self, name: str, *, keep: bool) -> str:
+    def _add(self, name: str, *, keep: bool, **limits: Any) -> str:
         token = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        info = TokenInfo(name, hashlib.sha256(token.encode()).hexdigest(), created, token if keep else "")
+        info = TokenInfo(name, hashlib.sha256(token.encode()).hexdigest(), created, token if keep else "", **limits)
         self._save({**self._tokens, name: info})
         return token
 
@@ -107,7 +143,7 @@ class TokenStore:
 
     def _load(self, tokens: dict[str, TokenInfo]) -> None:
         self._tokens = tokens
-        self._principals = {bytes.fromhex(t.sha256): t.name for t in tokens.values()}
+        self._principals = {bytes.fromhex(t.sha256): t.principal for t in tokens.values()}
 
     def _stat(self) -> tuple[int, int] | None:
         try:
@@ -133,6 +169,25 @@ class _Exclusive:
         self._lock.__exit__(*exc)
 
 
+def _info(row: dict[str, Any]) -> TokenInfo:
+    lists = {key: tuple(row[key]) for key in ("scopes", "profiles", "servers") if key in row}
+    fields: dict[str, Any] = {**row, **lists}
+    info = TokenInfo(**fields)
+    if not all(isinstance(each, str) for values in lists.values() for each in values):
+        raise ValueError("a scope, profile or server is not text")
+    if unknown := set(info.scopes) - SCOPES.keys():
+        raise ValueError(f"{sorted(unknown)[0]!r} is not a scope")
+    if info.expires:
+        _moment(info.expires)
+    return info
+
+
+def _moment(text: str) -> datetime:
+    """RFC 3339, UTC where it names no zone.  Raises ``ValueError``."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
 def _read(path: Path) -> dict[str, TokenInfo]:
     try:
         raw = path.read_bytes()
@@ -142,7 +197,7 @@ def _read(path: Path) -> dict[str, TokenInfo]:
         body = json.loads(raw)
         if body["version"] != FILE_VERSION:
             raise ValueError(f"version {body['version']!r}")
-        tokens = [TokenInfo(**row) for row in body["tokens"]]
+        tokens = [_info(row) for row in body["tokens"]]
         if any(len(bytes.fromhex(t.sha256)) != hashlib.sha256().digest_size for t in tokens):
             raise ValueError("a hash is not a sha256")
     except (ValueError, KeyError, TypeError) as e:

@@ -6,17 +6,20 @@ look-ups and one sha256.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST
 
 from gateway.messages import encode
+from gateway.principals import Principal
 from gateway.tokens import TokenStore
 
 Headers = dict[bytes, bytes]
 
 REALM: Final = b'Bearer realm="harbourmaster"'  # RFC 6750 section 3
+_INVALID: Final = REALM + b', error="invalid_token"'
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _REMEMBERED: Final = 256
 
@@ -81,7 +84,7 @@ class Guard:
                 seen.add(name)
         return headers
 
-    def principal(self, headers: Headers) -> str:
+    def principal(self, headers: Headers) -> Principal:
         """Whose token this is, the host and origin being ours.  Raises ``HttpRefusal``: 421, 403, 401."""
         host = headers.get(b"host", b"")
         if host not in self._good_hosts:
@@ -131,13 +134,15 @@ class Guard:
             remedy="add the origin to gateway_allowed_origins",
         )
 
-    def _authenticate(self, authorization: bytes | None) -> str:
+    def _authenticate(self, authorization: bytes | None) -> Principal:
         if authorization is None:
             raise _unauthorized("auth.missing", "a bearer token is required", REALM)
         scheme, _, token = authorization.partition(b" ")
         principal = self._tokens.principal(token.strip()) if scheme.lower() == b"bearer" else None
         if principal is None:
-            raise _unauthorized("auth.invalid", "that token is not known here", REALM + b', error="invalid_token"')
+            raise _unauthorized("auth.invalid", "that token is not known here", _INVALID)
+        if principal.expires is not None and principal.expires <= time.time():
+            raise _unauthorized("auth.expired", "that token has ended", _INVALID)
         return principal
 
 

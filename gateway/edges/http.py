@@ -20,9 +20,9 @@ from gateway.forward import HeaderMap, Reply, failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, error_message, id_of, kind_of
+from gateway.principals import Principal
 from gateway.profiles.errors import ProfileError
 from gateway.profiles.view import DEFAULT, View
-from gateway.principals import Principal
 from gateway.replay import StreamLog
 from gateway.sessions import Session
 from harbourmaster.core.errors import HarbourError

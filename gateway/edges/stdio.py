@@ -19,11 +19,11 @@ from gateway.forward import failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, id_of, kind_of
+from gateway.principals import LOCAL
 from harbourmaster.core.errors import HarbourError
 
 log = logging.getLogger("gateway.stdio")
 
-PRINCIPAL: Final = "stdio"  # whoever started us
 LAST_WORDS_S: Final = 5.0  # how long calls in flight may run on when stdin has ended
 
 Write = Callable[[bytes], None]
@@ -36,7 +36,7 @@ class StdioEdge:
         self._router = gateway.router
         self._gateway = gateway
         self._outlet = _Stdout(write)
-        self._session, self._modern = gateway.open_connection(PRINCIPAL, PRINCIPAL)
+        self._session, self._modern = gateway.open_connection(LOCAL, LOCAL.key)
         self._session.stream = self._outlet
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.gateway import Gateway
 from gateway.lock import LockedServer, pin_of
+from gateway.principals import Principal
 from gateway.serve import bind, http_server
 from gateway.tokens import TokenStore
 from harbourmaster.core.digests import sha256
@@ -164,6 +165,13 @@ async def running(settings: Settings, world: World) -> AsyncIterator[Gateway]:
     async with gateway:
         yield gateway
     assert world.running == 0, "a sandbox outlived its gateway"
+
+
+def operator(gateway: Gateway) -> Principal:
+    """Whose the default token is."""
+    found = gateway.tokens.principal(gateway.tokens.default().encode())
+    assert found is not None
+    return found
 
 
 @dataclass

@@ -12,7 +12,7 @@ from gateway.limits import LIMITS, Limits
 from harbourmaster.core.errors import RefusedError, UnavailableError
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend
-from tests.gateway.harness import Http, World, locked, rpc, running, serving, tool_call, until
+from tests.gateway.harness import Http, World, locked, operator, rpc, running, serving, tool_call, until
 
 
 def text(reply: Any) -> str:
@@ -95,7 +95,7 @@ async def test_at_the_limit_the_longest_idle_sandbox_makes_room(settings: Settin
 async def test_at_the_limit_with_all_in_use_a_call_is_refused(settings: Settings, world: World) -> None:
     async with serving(settings.model_copy(update={"max_sandboxes": 1}), world) as (gateway, http):
         one, two = await http.initialize(), await http.initialize()
-        found = gateway.sessions.get(one, "default")
+        found = gateway.sessions.get(one, operator(gateway))
         assert found is not None
         hanging = asyncio.create_task(http.call(one, "tools/call", tool_call("hang"), request_id="h"))
         await until(lambda: "h" in found.calls and found.calls["h"].upstream is not None)
@@ -108,7 +108,7 @@ async def test_at_the_limit_with_all_in_use_a_call_is_refused(settings: Settings
 
 async def test_one_client_cannot_have_any_number_of_calls(http: Http, gateway: Any) -> None:
     session = await http.initialize()
-    found = gateway.sessions.get(session, "default")
+    found = gateway.sessions.get(session, operator(gateway))
     hanging = [
         asyncio.create_task(http.call(session, "tools/call", tool_call("hang"), request_id=n))
         for n in range(LIMITS.calls_per_client)
@@ -229,7 +229,7 @@ async def test_a_client_that_vanishes_in_mid_call_leaves_nothing_when_its_sessio
 async def test_leaving_the_gateway_ends_calls_streams_and_sandboxes(settings: Settings, world: World) -> None:
     async with serving(settings, world) as (gateway, http):
         session = await http.initialize()
-        found = gateway.sessions.get(session, "default")
+        found = gateway.sessions.get(session, operator(gateway))
         assert found is not None
         hanging = asyncio.create_task(http.call(session, "tools/call", tool_call("hang"), request_id="h"))
         streaming = asyncio.create_task(http.request("GET", Mcp_Session_Id=session))
@@ -253,7 +253,7 @@ async def test_a_new_session_takes_the_place_of_the_one_longest_unused(
     monkeypatch.setattr("gateway.sessions.LIMITS", Limits(sessions=2))
     one, two = await http.initialize(), await http.initialize()
     async with http.events("GET", Mcp_Session_Id=one):
-        await until(lambda: getattr(gateway.sessions.get(one, "default").stream, "started", False))
+        await until(lambda: getattr(gateway.sessions.get(one, operator(gateway)).stream, "started", False))
         await http.initialize()
         assert (await http.request(body=rpc("ping"), Mcp_Session_Id=two)).status == 404
         assert (await http.call(one, "ping"))["result"] == {}, "it has a stream, so it is in use"

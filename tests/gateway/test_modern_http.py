@@ -11,7 +11,7 @@ import pytest
 from gateway.gateway import Gateway
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend
-from tests.gateway.harness import Http, World, enveloped, locked, rpc, serving, tool_call, until
+from tests.gateway.harness import Http, World, enveloped, locked, operator, rpc, serving, tool_call, until
 
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
@@ -247,7 +247,7 @@ async def test_a_listener_that_leaves_is_forgotten(http: Http, gateway: Gateway,
     routing = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
     async with http.events("POST", body, **routing) as following:
         await following()
-        client = gateway.modern_client("default", {"name": "raw"})
+        client = gateway.modern_client(operator(gateway), {"name": "raw"})
         assert len(client.listeners) == 1
     await until(lambda: not client.listeners)
     assert (await http.request(body=body, Accept="application/json", **routing)).status == 406

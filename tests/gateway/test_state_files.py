@@ -12,6 +12,7 @@ import pytest
 
 from gateway.errors import LockInvalid, TokenExists, TokenFileInvalid, TokenUnknown
 from gateway.lock import enabled, pin_of, read_lock, update_lock, write_lock
+from gateway.principals import CLIENT_SCOPES
 from gateway.tokens import TokenStore
 from harbourmaster.core.errors import UsageError
 from tests.gateway import backend
@@ -110,11 +111,16 @@ def store(tmp_path: Path) -> TokenStore:
     return TokenStore(tmp_path / "secrets" / "tokens.json")
 
 
+def held_by(store: TokenStore, token: str) -> str | None:
+    principal = store.principal(token.encode())
+    return principal.name if principal is not None else None
+
+
 def test_the_default_token_is_made_once_and_shown_again(store: TokenStore, tmp_path: Path) -> None:
     token = store.default()
     again = TokenStore(tmp_path / "secrets" / "tokens.json")
     assert again.default() == token
-    assert again.principal(token.encode()) == "default"
+    assert held_by(again, token) == "default"
 
 
 def test_only_the_default_token_is_kept_in_the_clear_and_the_file_is_private(store: TokenStore, tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ def test_only_the_default_token_is_kept_in_the_clear_and_the_file_is_private(sto
 
 def test_tokens_name_their_principal_and_nothing_else_does(store: TokenStore) -> None:
     token = store.create("laptop")
-    assert store.principal(token.encode()) == "laptop"
+    assert held_by(store, token) == "laptop"
     for wrong in (b"", token[:-1].encode(), token.encode() + b"x", store.list()[0].sha256.encode()):
         assert store.principal(wrong) is None
 
@@ -138,11 +144,39 @@ def test_what_another_process_does_is_seen_after_a_refresh(store: TokenStore, tm
     token = other.create("laptop")
     assert store.principal(token.encode()) is None
     assert store.refresh()
-    assert store.principal(token.encode()) == "laptop"
+    assert held_by(store, token) == "laptop"
     other.revoke("laptop")
     assert store.refresh()
     assert store.principal(token.encode()) is None
     assert not store.refresh()
+
+
+def test_a_token_says_what_its_holder_may_do_and_says_it_again_to_others(store: TokenStore, tmp_path: Path) -> None:
+    token = store.create(
+        "ci", scopes=["call:read-only"], profiles=["work"], servers=["time"], expires="2030-01-01T00:00:00Z"
+    )
+    for each in (store, TokenStore(tmp_path / "secrets" / "tokens.json")):
+        principal = each.principal(token.encode())
+        assert principal is not None
+        assert (principal.scopes, principal.profiles, principal.servers) == ({"call:read-only"}, {"work"}, {"time"})
+        assert principal.expires == 1893456000
+        assert not principal.admin
+        assert principal.may_use("work")
+        assert not principal.may_use("default")
+
+
+def test_the_default_token_may_do_everything_and_others_no_more_than_a_client_does(store: TokenStore) -> None:
+    default, other = store.principal(store.default().encode()), store.principal(store.create("laptop").encode())
+    assert default is not None
+    assert other is not None
+    assert (default.admin, default.profiles, default.servers) == (True, None, None)
+    assert (other.scopes, other.admin) == (CLIENT_SCOPES, False)
+
+
+def test_scopes_that_nobody_knows_are_refused(store: TokenStore) -> None:
+    with pytest.raises(UsageError):
+        store.create("x", scopes=["everything"])
+    assert store.list() == []
 
 
 def test_names_of_tokens_are_checked(store: TokenStore) -> None:
@@ -156,7 +190,16 @@ def test_names_of_tokens_are_checked(store: TokenStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"version": 9}', '{"version": 1, "tokens": [{"name": "x", "sha256": "zz"}]}']
+    "text",
+    [
+        "",
+        "[]",
+        '{"version": 9}',
+        '{"version": 1, "tokens": [{"name": "x", "sha256": "zz"}]}',
+        '{"version": 1, "tokens": [{"name": "x", "sha256": "%s", "created": "", "scopes": ["root"]}]}' % ("0" * 64),
+        '{"version": 1, "tokens": [{"name": "x", "sha256": "%s", "created": "", "servers": [7]}]}' % ("0" * 64),
+        '{"version": 1, "tokens": [{"name": "x", "sha256": "%s", "created": "", "expires": "soon"}]}' % ("0" * 64),
+    ],
 )
 def test_a_token_file_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokens.json"
