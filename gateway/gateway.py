@@ -14,14 +14,16 @@ from gateway.admission import Admissions, Admit
 from gateway.drift import Drift
 from gateway.forward import Authorize, Forwarder, allow
 from gateway.held import HeldFiles
-from gateway.index import Index, build
+from gateway.index import Index
 from gateway.leases import Leases
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
 from gateway.principals import Principal
-from gateway.profiles.errors import ProfileUnknown
+from gateway.profiles.files import ProfileFiles
+from gateway.profiles.values import Limits
 from gateway.profiles.view import DEFAULT, View
+from gateway.profiles.views import Profiles, Views
 from gateway.record import Append, Recorder, pin_record
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
@@ -62,6 +64,9 @@ class Gateway:
         tokens: TokenStore,
         authorize: Authorize = allow,
         reload: Callable[[], Servers | None] | None = None,
+        profiles: ProfileFiles | None = None,
+        limits: Limits | None = None,
+        dynamic: bool = False,
     ) -> None:
         self.settings = settings
         self.tokens = tokens
@@ -86,7 +91,9 @@ class Gateway:
             authorize=authorize,
             timeout_s=settings.call_timeout_s,
         )
-        self._default = View(DEFAULT, build(servers, SERVER_INFO))
+        self._profiles = profiles
+        known = profiles.load_all() if profiles is not None else {}
+        self.views = Views(servers, known, SERVER_INFO, limits=limits, dynamic=dynamic)
         self.router = Router(self._forwarder)
         self._modern: dict[tuple[str, str, str], ModernClient] = {}
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
@@ -96,7 +103,7 @@ class Gateway:
     @property
     def index(self) -> Index:
         """What the profile ``default`` serves."""
-        return self._default.index
+        return self.views.get(DEFAULT).index
 
     @property
     def sandboxes(self) -> int:
@@ -120,21 +127,19 @@ class Gateway:
     # -- clients
 
     def view(self, profile: str) -> View:
-        """Raises ``ProfileUnknown``."""
-        if profile != DEFAULT:
-            raise ProfileUnknown(f"there is no profile {profile!r:.80}", remedy="see: hm profile ls")
-        return self._default
+        """Raises ``ProfileUnknown``, ``ProfileInvalid``."""
+        return self.views.get(profile)
 
     def open_session(self, principal: Principal, view: View | None = None) -> Session:
         """A new HTTP session.  Raises ``TooManySessions``."""
         evicted = self.sessions.to_evict()
         if evicted is not None:
             self.close(evicted)
-        return self.sessions.create(principal, asyncio.get_running_loop(), view or self._default)
+        return self.sessions.create(principal, asyncio.get_running_loop(), view or self.view(DEFAULT))
 
     def open_connection(self, principal: Principal, key: str, view: View | None = None) -> tuple[Session, ModernClient]:
         """Both faces of one stdio connection; ``close_connection`` ends what it held."""
-        loop, view = asyncio.get_running_loop(), view or self._default
+        loop, view = asyncio.get_running_loop(), view or self.view(DEFAULT)
         session = Session(principal, key, loop, view)
         modern = ModernClient(principal, key, loop, view, by_connection=True)
         self._connections |= {session, modern}
@@ -142,7 +147,7 @@ class Gateway:
 
     def modern_client(self, principal: Principal, client_info: Any, view: View | None = None) -> ModernClient:
         """Over HTTP: whoever calls under this profile, principal and client name, until idle."""
-        view = view or self._default
+        view = view or self.view(DEFAULT)
         name = client_info.get("name") if isinstance(client_info, dict) else None
         key = (view.name, principal.key, name if isinstance(name, str) else "")
         client = self._modern.get(key)
@@ -231,27 +236,31 @@ class Gateway:
         try:
             self.tokens.refresh()
             servers = await asyncio.to_thread(self._reload) if self._reload is not None else None
+            profiles = await asyncio.to_thread(self._profiles.changed) if self._profiles is not None else None
         except HarbourError as e:
             if e.message != self._complaint:
                 log.error("%s [%s]; nothing was changed", e.message, e.code)
             self._complaint = e.message
             return
         self._complaint = ""
-        if servers is not None:
-            self.serve(servers)
+        if servers is not None or profiles is not None:
+            self.serve(servers, profiles)
 
-    def serve(self, servers: Servers) -> None:
-        """Serve ``servers`` from now on; sessions live on, clients hear which lists changed."""
-        old = self.index
-        same = {n: old.servers[n] for n, s in servers.items() if old.servers.get(n) == s}
-        new = build({**servers, **same}, SERVER_INFO)  # leases know their server by identity
-        self._default.index = new
+    def serve(self, servers: Servers | None, profiles: Profiles | None = None) -> None:
+        """Serve these from now on (None: as before); sessions live on, clients hear which of their lists changed."""
+        seen = [(client, client.index) for client in self._clients()]
+        self.views.update(servers, profiles)
         self._admissions.forget()
-        for lease in self._leases:
-            if new.servers.get(lease.server.name) is not lease.server:
+        for client, before in seen:
+            self.refit(client, before)
+        log.info("serving %d servers", len(self.index.servers))
+
+    def refit(self, client: Session | ModernClient, before: Index) -> None:
+        """``client`` sees something else than ``before``: sandboxes of what is not served any more end, and it is told."""
+        now = client.index
+        for lease in tuple(client.leases.values()):
+            if now.servers.get(lease.server.name) is not lease.server:  # leases know their server by identity
                 self._leases.end(lease)
         for change, lists in _LISTS.items():
-            if any(old.handshake_lists[m] != new.handshake_lists[m] for m in lists):
-                for client in self._clients():
-                    client.announce(change)
-        log.info("serving %d servers", len(new.servers))
+            if any(before.handshake_lists[m] != now.handshake_lists[m] for m in lists):
+                client.announce(change)

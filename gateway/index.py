@@ -6,7 +6,7 @@ them, unknown fields included; only a name or URI that would collide changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,12 +14,15 @@ from gateway import eras, names, sdk
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
 from gateway.lock import LockedServer
 from gateway.messages import encode
+from harbourmaster.core.errors import HarbourError
 
 # How long a modern client may keep a list without asking (2026-07-28, "Caching"); changes are announced at once to
 # those who listen.  Private: what is listed may depend on who asks.
 LIST_TTL_MS: Final = 10_000
 
 _EMPTY_SCHEMA: Final[dict[str, Any]] = {}
+_NO_RULES: Final[Mapping[str, Callable[[str], bool]]] = {}
+_NO_PROBLEMS: Final[Mapping[str, HarbourError]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Index:
     discover: bytes  # result of server/discover
     server_info: dict[str, Any]
     public_uris: Mapping[names.Owned, str] = field(default_factory=dict)  # only those that differ from the server's own
+    problems: Mapping[str, HarbourError] = field(default_factory=dict)  # server -> why it cannot run, though listed
 
     def tool(self, name: str) -> Route:
         route = self.tools.get(name)
@@ -103,9 +107,18 @@ class Index:
         return Route(owners.pop(), uri, uri) if len(owners) == 1 else None
 
 
-def build(servers: Mapping[str, LockedServer], server_info: dict[str, Any]) -> Index:
-    """The index of the enabled ``servers``; the same for the same input."""
-    tools = _merge(servers, "tools", "name", names.public_names)
+def build(
+    servers: Mapping[str, LockedServer],
+    server_info: dict[str, Any],
+    *,
+    visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
+    problems: Mapping[str, HarbourError] = _NO_PROBLEMS,
+) -> Index:
+    """The index of ``servers``; the same for the same input.
+
+    ``visible``: server -> which of its tools are served; they keep the names they have with all tools served.
+    """
+    tools = _merge(servers, "tools", "name", names.public_names, visible)
     prompts = _merge(servers, "prompts", "name", names.public_names)
     resources = _merge(servers, "resources", "uri", names.public_uris)
     templates = _merge(servers, "resourceTemplates", "uriTemplate", names.public_uris)
@@ -130,6 +143,7 @@ def build(servers: Mapping[str, LockedServer], server_info: dict[str, Any]) -> I
         discover=encode(_modern(_discover(capabilities, instructions), server_info)),
         server_info=server_info,
         public_uris={(r.server, r.name): p for p, r in resources.routes.items() if p != r.name},
+        problems=problems,
     )
 
 
@@ -139,12 +153,20 @@ class _Merged:
     routes: dict[str, Route]
 
 
-def _merge(servers: Mapping[str, LockedServer], part: str, key: str, naming: Any) -> _Merged:
+def _merge(
+    servers: Mapping[str, LockedServer],
+    part: str,
+    key: str,
+    naming: Any,
+    visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
+) -> _Merged:
     owned = [(name, item) for name, server in servers.items() for item in server.listing.get(part, [])]
     public = naming((name, item[key]) for name, item in owned)
     items, routes = [], {}
     for name, item in owned:
         shown = public[name, item[key]]
+        if name in visible and not visible[name](item[key]):
+            continue
         if shown in routes:  # a server that lists one name twice: the first stands
             continue
         items.append(item if shown == item[key] else {**item, key: shown})
