@@ -26,6 +26,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "client": ("gateway.cli_client:app", "Connect Claude, Cursor, VS Code and other clients"),
     "lock": ("gateway.cli_lock:app", "The file of digests and pins"),
     "model": ("runner.cli:app", "Local models: store, run, serve"),
+    "agent": ("runner.cli_agent:app", "A model that uses the gateway's tools"),
     "sandbox": ("sandbox.cli:app", "See and stop running sandboxes"),
     "policy": ("policies.cli:app", "The policies that decide what may run"),
     "audit": ("harbourmaster.cli_audit:app", "The hash-chained record of admissions and calls"),

@@ -5,10 +5,12 @@ HarbourError
 |   `-- RequestInvalid       runner.request_invalid        a field of a request is wrong
 |-- NotFoundError
 |   |-- ModelNotFound        runner.model_not_found        no model of that name or digest in the store
-|   `-- ResponseNotFound     runner.not_found              nothing at that path
+|   |-- ResponseNotFound     runner.not_found              nothing at that path
+|   `-- RunUnknown           runner.run_unknown            no transcript of that name
 |-- IntegrityError
 |   |-- GgufInvalid          runner.gguf_invalid           a GGUF file is truncated, corrupt or hostile
-|   `-- ModelInvalid         runner.model_invalid          a model's manifest or config is not what its format says
+|   |-- ModelInvalid         runner.model_invalid          a model's manifest or config is not what its format says
+|   `-- TranscriptInvalid    runner.transcript_invalid     a transcript is not what this version wrote
 |-- RefusedError
 |   |-- PromptTooLong        runner.prompt_too_long        the prompt does not fit the context; nothing was cut
 |   |-- TemplateRefused      runner.template_refused       the chat template fails, or does what templates may not
@@ -18,6 +20,8 @@ HarbourError
 |   |-- ModelInUse           runner.model_in_use           the model answers requests or carries other tags
 |   |-- Unsupported          runner.unsupported            the model or this build cannot do that
 |   |-- TokenRefused         runner.token_refused          no token, or a wrong one
+|   |-- ToolsRefused         runner.tools_refused          a gateway refuses the agent's token
+|   |-- ToolServerRefused    runner.tool_server_refused    a request names an MCP server that the operator did not allow
 |   `-- HostRefused          runner.host_refused           a browser's page or another host name asks
 |-- UnavailableError
 |   |-- EngineMissing        runner.engine_missing         llama-cpp-python is not installed
@@ -25,6 +29,7 @@ HarbourError
 |   |-- EngineDied           runner.engine_died            a model's process ended
 |   |-- EngineFailed         runner.engine_failed          a model's process answered with a failure
 |   |-- LoadFailed           runner.load_failed            the model cannot be loaded
+|   |-- ToolsUnavailable     runner.tools_unavailable      no gateway answers, or it went away
 |   `-- Cancelled            runner.cancelled              the request was cancelled
 `-- LimitError
     |-- QueueFull            runner.queue_full             too many requests wait
@@ -105,6 +110,26 @@ class TokenRefused(RefusedError):
 
 class HostRefused(RefusedError):
     code = "runner.host_refused"
+
+
+class ToolsRefused(RefusedError):
+    code = "runner.tools_refused"
+
+
+class ToolServerRefused(RefusedError):
+    code = "runner.tool_server_refused"
+
+
+class ToolsUnavailable(UnavailableError):
+    code = "runner.tools_unavailable"
+
+
+class RunUnknown(NotFoundError):
+    code = "runner.run_unknown"
+
+
+class TranscriptInvalid(IntegrityError):
+    code = "runner.transcript_invalid"
 
 
 class EngineMissing(UnavailableError):

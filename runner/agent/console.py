@@ -1,0 +1,215 @@
+"""``hm agent run`` and ``hm agent chat``: a run put together from words of the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from harbourmaster.core.settings import Settings
+from runner.agent import view
+from runner.agent.approval import Answer, Approver, Rule
+from runner.agent.budget import Budget
+from runner.agent.events import AgentEvent, Call, MessageAdded, Report, Tool
+from runner.agent.loop import Agent
+from runner.agent.loop import run as run_agent
+from runner.agent.models import ChatModel, EngineModel, OpenAIModel
+from runner.agent.tools import McpTools, connect
+from runner.agent.toolset import Fixed, select
+from runner.agent.transcript import Transcript
+from runner.cli_output import print_json
+from runner.client import RunnerClient
+from runner.errors import RequestInvalid
+from runner.service import Runner
+
+DEFAULT_MODEL = "ai/smollm2"
+SYSTEM = "You do the user's task with the tools that you have. Use a tool where one helps; then answer in a few words."
+HELP = "/bye ends, /clear forgets the conversation, /tools lists the tools, /? shows this"
+_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    model: str
+    profile: str
+    url: str
+    key: str
+    gateway: str
+    token: str
+    tools: tuple[str, ...]
+    fixed: tuple[str, ...]
+    approve: Rule
+    tool_choice: str
+    budget: Budget
+    resume: str
+    system: str
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    parallel: bool = True
+
+
+@dataclass
+class Session:
+    agent: Agent
+    transcript: Transcript
+    messages: list[dict[str, Any]]
+    view: view.View
+
+    async def turn(self, text: str) -> Report:
+        self._add({"role": "user", "content": text})
+        report = await run_agent(self.agent, self.messages, self._tell)
+        self.transcript.report(report)
+        return report
+
+    def _add(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+        self.transcript.message(message)
+
+    def _tell(self, event: AgentEvent) -> None:
+        self.transcript.tell(event)
+        if isinstance(event, MessageAdded):
+            self.messages.append(event.message)
+        self.view.tell(event)
+
+
+async def run_once(settings: Settings, wanted: Wanted, task: str, *, as_json: bool) -> Report:
+    async with opened(settings, wanted, quiet=as_json) as session:
+        report = await session.turn(task)
+        if as_json:
+            print_json(view.as_json(report, session.transcript.id, str(session.transcript.path)))
+        else:
+            session.view.report(report)
+        return report
+
+
+async def converse(settings: Settings, wanted: Wanted) -> None:
+    async with opened(settings, wanted, quiet=False) as session:
+        tools = session.agent.box.tools
+        sys.stderr.write(f"{len(tools)} tools; {HELP}\n")
+        while (line := await _line("> ")) not in (None, "/bye"):
+            assert line is not None
+            if line == "/clear":
+                session.messages[:] = [m for m in session.messages[:1] if m["role"] == "system"]
+                session.transcript.write("clear")
+            elif line == "/tools":
+                sys.stderr.writelines(f"{t.name}: {view.printable(view.short(t.description))}\n" for t in tools)
+            elif line in ("/?", "/help"):
+                sys.stderr.write(f"{HELP}\n")
+            elif line:
+                session.view.report(await session.turn(line))
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, wanted: Wanted, *, quiet: bool) -> AsyncIterator[Session]:
+    """Model, tools and transcript of a run; raises what any of them raises, before anything is asked of the model."""
+    address = gateway_url(settings, wanted.gateway, wanted.profile)
+    async with connect(address, wanted.token or gateway_token(settings)) as gateway, _model(settings, wanted) as model:
+        tools = select(gateway.tools, wanted.tools, parse_fixed(wanted.fixed))
+        about = {"model": _name(wanted), "gateway": address, "tools": [t.name for t in tools]}
+        transcript, messages = _transcript(settings, wanted, about)
+        with transcript:
+            agent = Agent(
+                model,
+                _Chosen(gateway, tools),
+                wanted.budget,
+                Approver(wanted.approve, _ask if sys.stdin.isatty() else None),
+                wanted.options,
+                _choice(wanted.tool_choice),
+                wanted.parallel,
+            )
+            yield Session(agent, transcript, messages, view.View(quiet=quiet))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    box: McpTools
+    tools: list[Tool]
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        return await self.box.call(name, arguments)
+
+
+def _transcript(settings: Settings, wanted: Wanted, about: dict[str, Any]) -> tuple[Transcript, list[dict[str, Any]]]:
+    if wanted.resume:
+        transcript, known = Transcript.resume(settings, wanted.resume, about)
+        return transcript, list(known.messages)
+    transcript = Transcript.begin(settings, about)
+    opening = {"role": "system", "content": wanted.system or SYSTEM}
+    transcript.message(opening)
+    return transcript, [opening]
+
+
+@contextlib.asynccontextmanager
+async def _model(settings: Settings, wanted: Wanted) -> AsyncIterator[ChatModel]:
+    """The server that was named; else this machine's runner; else the model in this process."""
+    if wanted.url:
+        yield OpenAIModel(wanted.url, _name(wanted), wanted.key)
+        return
+    local = RunnerClient(f"http://127.0.0.1:{settings.runner_port}")
+    if await asyncio.to_thread(local.is_up):
+        yield OpenAIModel(local.url, _name(wanted))
+        return
+    runner = Runner.open(settings)
+    try:
+        yield EngineModel(runner, runner.plan(_name(wanted)))
+    finally:
+        await runner.scheduler.close()
+
+
+def _name(wanted: Wanted) -> str:
+    return wanted.model or DEFAULT_MODEL
+
+
+def gateway_url(settings: Settings, given: str, profile: str) -> str:
+    if profile and not _PROFILE.fullmatch(profile):
+        raise RequestInvalid(f"{profile!r} is no profile's name", remedy="see hm profile ls", param="profile")
+    base = given.rstrip("/") or f"http://127.0.0.1:{settings.gateway_port}/mcp"
+    return f"{base}/{profile}" if profile else base
+
+
+def gateway_token(settings: Settings) -> str:
+    """The default token, from the gateway's file of tokens; empty where there is none yet."""
+    try:
+        rows = json.loads(settings.tokens_file.read_bytes())["tokens"]
+        return next((str(row["token"]) for row in rows if row["name"] == "default" and "token" in row), "")
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def parse_fixed(values: tuple[str, ...]) -> Fixed:
+    """``TOOL.ARGUMENT=VALUE`` lines; a value is JSON where it can be read so, else a text."""
+    fixed: dict[str, dict[str, Any]] = {}
+    for line in values:
+        place, equals, text = line.partition("=")
+        tool, dot, argument = place.rpartition(".")
+        if not (equals and dot and tool and argument):
+            raise RequestInvalid(f"{line!r} is no TOOL.ARGUMENT=VALUE", param="set")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        fixed.setdefault(tool, {})[argument] = value
+    return fixed
+
+
+def _choice(text: str) -> str:
+    return text if text in ("auto", "none", "required") else f"={text}"
+
+
+async def _ask(call: Call, tool: Tool) -> Answer:
+    sys.stderr.write(view.question(call, tool))
+    answers: dict[str, Answer] = {"y": "yes", "yes": "yes", "a": "tool", "always": "tool"}
+    line = await _line("Call it? [y]es, [N]o, [a]lways this tool: ")
+    return answers.get((line or "").lower(), "no")
+
+
+async def _line(prompt: str) -> str | None:
+    """A line that a person types; None at the end of the input."""
+    try:
+        return (await asyncio.to_thread(input, prompt)).strip()
+    except EOFError:
+        return None
