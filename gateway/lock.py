@@ -39,7 +39,14 @@ class LockedServer:
     pin: str
     enabled: bool
     listing: dict[str, Any]
-    run: dict[str, Any] = field(default_factory=dict)  # {command, env, user, limits, ...}
+    run: dict[str, Any] = field(
+        default_factory=dict
+    )  # {command, env, user, limits, ...}, or {remote, network, secrets}
+
+    @property
+    def remote(self) -> bool:
+        """It runs elsewhere: no image, no sandbox (gateway/remote)."""
+        return "remote" in self.run
 
 
 Lock = Mapping[str, LockedServer]
@@ -108,11 +115,12 @@ def _server(name: str, fields: dict[str, Any]) -> LockedServer:
     for key in _TEXT:
         if not isinstance(getattr(server, key), str):
             raise ValueError(f"{name}.{key} must be text")
-    for key in _DIGESTS:
-        if not is_digest(getattr(server, key)):
-            raise ValueError(f"{name}.{key} must be a sha256 digest")
     if not isinstance(server.enabled, bool) or not isinstance(server.run, dict):
         raise ValueError(f"{name}: enabled must be true or false, run an object")
+    elsewhere = ("image", "image_id") if server.remote else ()
+    for key in _DIGESTS:
+        if not (getattr(server, key) == "" if key in elsewhere else is_digest(getattr(server, key))):
+            raise ValueError(f"{name}.{key} must be {'empty' if key in elsewhere else 'a sha256 digest'}")
     _check_listing(name, server.listing)
     if pin_of(server.listing) != server.pin:
         raise ValueError(f"{name}: the listing does not match its pin (edited by hand?)")

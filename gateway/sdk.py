@@ -51,3 +51,29 @@ def _parsed(template: str) -> Any:
         return UriTemplate.parse(template)
     except InvalidUriTemplate:
         return None
+
+
+def encode_header(value: str) -> str:
+    """``value`` as a header can carry it: as it is, or in base64 (2026-07-28, transports "Value Encoding")."""
+    with _IMPORTING:
+        from mcp.shared.inbound import encode_header_value
+
+    return encode_header_value(value)
+
+
+def param_headers(input_schema: Any, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """The ``Mcp-Param-*`` headers for ``arguments``; a schema with invalid annotations asks for none."""
+    with _IMPORTING:
+        from mcp.shared.inbound import find_invalid_x_mcp_header, mcp_param_headers, x_mcp_header_map
+
+    if find_invalid_x_mcp_header(input_schema) is not None:
+        return {}
+    return mcp_param_headers(x_mcp_header_map(input_schema), arguments)
+
+
+def bad_header_annotation(input_schema: Any) -> str | None:
+    """Why a tool with this schema may not be offered over HTTP (2026-07-28, transports "Custom Headers"), or None."""
+    with _IMPORTING:
+        from mcp.shared.inbound import find_invalid_x_mcp_header
+
+    return find_invalid_x_mcp_header(input_schema)
