@@ -48,8 +48,8 @@ def _row(entry: Entry, built: bool) -> dict[str, Any]:
     return {
         "name": entry.name,
         "title": entry.about.title,
-        "version": entry.source.version,
-        "source": f"{entry.source.kind} {entry.source.package}",
+        "version": entry.version,
+        "source": entry.origin,
         "category": entry.meta.category,
         "tags": entry.meta.tags,
         "built": built,
@@ -205,8 +205,8 @@ def _facts(entry: Entry) -> dict[str, str]:
     return {
         "server": f"{entry.about.title} ({entry.name})",
         "what it does": entry.about.description.strip(),
-        "from": f"{entry.source.kind} {entry.source.package} {entry.source.version}, {entry.source.licence}",
-        "project": entry.source.url,
+        "from": ", ".join(filter(None, (entry.origin, entry.licence))),
+        "project": entry.homepage,
         "command": " ".join(entry.command()),
         "hosts": ", ".join(entry.run.network.hosts) or "none",
         "relaxations": "; ".join(relaxed) or "none",

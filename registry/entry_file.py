@@ -29,12 +29,16 @@ class Document:
     path: Path
     data: Any
     lines: dict[Path_, int] = field(default_factory=dict)  # key path -> line, from 1
+    foreign: bool = False  # written in another registry's form
 
     def line(self, key: Path_) -> int:
         """The line of ``key`` or of the nearest thing above it that exists."""
         while key and key not in self.lines:
             key = key[:-1]
         return self.lines.get(key, 1)
+
+    def at(self, key: Path_, problem: str, remedy: str) -> EntryInvalid:
+        return refuse(self.path, self.line(key), key, problem, remedy)
 
 
 def refuse(path: Path, line: int, key: Path_, problem: str, remedy: str) -> EntryInvalid:

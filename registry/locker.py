@@ -22,7 +22,8 @@ TIMEOUT_S = 600
 
 def lock(entry: Entry, directory: Path) -> list[Path]:
     """Resolve, pin with hashes, check against the entry, write; returns the files.  Raises ``BuildFailed``."""
-    files = _python(entry) if entry.source.kind == "pypi" else _node(entry)
+    source, _ = entry.recipe()
+    files = _python(entry) if source.kind == "pypi" else _node(entry)
     check(entry, files)
     for name, data in files.items():
         write_atomic(directory / name, data)
@@ -32,7 +33,8 @@ def lock(entry: Entry, directory: Path) -> list[Path]:
 def _python(entry: Entry) -> dict[str, bytes]:
     if importlib.util.find_spec("uv") is None:
         raise BuildFailed("uv is not installed", remedy="install the dev set: pip install -e '.[dev]'")
-    wanted = [f"{entry.source.package}=={entry.source.version}", *entry.build.constraints]
+    source, build = entry.recipe()
+    wanted = [f"{source.package}=={source.version}", *build.constraints]
     argv = [sys.executable, "-m", "uv", "pip", "compile", "-", "--universal", "--python-version", OLDEST_PYTHON]
     argv += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
     return {PYTHON_LOCK: _run(argv, "\n".join(wanted), None)}
@@ -41,12 +43,13 @@ def _python(entry: Entry) -> dict[str, bytes]:
 def _node(entry: Entry) -> dict[str, bytes]:
     if shutil.which("npm") is None:
         raise BuildFailed("npm is not installed", remedy="install Node.js with npm to lock Node servers")
+    source, _ = entry.recipe()
     manifest = {
         "name": f"harbourmaster-{entry.name}",
         "version": "1.0.0",
         "private": True,
-        "license": entry.source.licence,
-        "dependencies": {entry.source.package: entry.source.version},
+        "license": source.licence,
+        "dependencies": {source.package: source.version},
     }
     body = (json.dumps(manifest, indent=2) + "\n").encode()
     with tempfile.TemporaryDirectory(prefix="hm-lock-") as scratch:

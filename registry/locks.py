@@ -50,7 +50,7 @@ class Pinned:
 
 
 def lock_files(entry: Entry) -> tuple[str, ...]:
-    return (PYTHON_LOCK,) if entry.source.kind == "pypi" else (NODE_MANIFEST, NODE_LOCK)
+    return (PYTHON_LOCK,) if entry.recipe()[0].kind == "pypi" else (NODE_MANIFEST, NODE_LOCK)
 
 
 def read_locks(entry: Entry, directory: Path) -> dict[str, bytes]:
@@ -62,7 +62,7 @@ def read_locks(entry: Entry, directory: Path) -> dict[str, bytes]:
 
 def pinned(entry: Entry, files: dict[str, bytes]) -> list[Pinned]:
     """Every package that the lock names, sorted."""
-    if entry.source.kind == "pypi":
+    if entry.recipe()[0].kind == "pypi":
         return parse_requirements(files[PYTHON_LOCK].decode())
     return parse_package_lock(files[NODE_LOCK])
 
@@ -77,7 +77,7 @@ def check(entry: Entry, files: dict[str, bytes]) -> None:
         NODE_LOCK, b""
     ):
         raise _refuse(entry, "the lock names an address: it must work behind any mirror")
-    source = entry.source
+    source, _ = entry.recipe()
     wanted = f"sha256:{source.sha256}" if source.sha256 else str(source.integrity)
     for package in packages:
         if normal(package.name) == normal(source.package):

@@ -103,10 +103,10 @@ class _Run:
 
     def _failed(self, entry: Entry, error: HarbourError) -> BuildResult:
         self._context.progress(entry.name, f"failed: {error.code}", 1.0)
-        return BuildResult(entry.name, entry.source.version, error=error)
+        return BuildResult(entry.name, entry.version, error=error)
 
     def _result(self, entry: Entry, record: BuildRecord, image_id: str, *, fresh: bool) -> BuildResult:
-        return BuildResult(entry.name, entry.source.version, record.manifest, image_id, fresh)
+        return BuildResult(entry.name, entry.version, record.manifest, image_id, fresh)
 
     def _engine_images(self) -> frozenset[str]:
         try:

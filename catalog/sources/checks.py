@@ -7,20 +7,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from catalog.records import Finding, Severity
-from catalog.sources import addresses, images, templates, volumes
-from catalog.sources.shape import texts, unknown_keys
+from catalog.sources import images, templates
 from catalog.text import hidden_characters
+from registry import addresses, volumes
+from registry.docker_shape import texts, unknown_keys
+from registry.entry_checks import speaks_to_models
 
 NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 TRANSPORTS = ("streamable-http", "sse")
-# Words that speak to a model instead of describing a tool.  A warning only: one real server in ten uses some of them.
-_IMPERATIVE = re.compile(
-    r"(?:ignore|disregard|forget) (?:all |any |the )?(?:previous|prior|above|other) |<\s*(?:important|system|instructions?)\s*>"
-    r"|do not (?:tell|mention|inform|reveal)|(?:you must|always) (?:call|use|run|invoke) this",
-    re.IGNORECASE,
-)
 
 
 def at(value: Any, path: str, default: Any = None) -> Any:
@@ -230,10 +226,6 @@ def imperatives(document: Any) -> Iterator[Finding]:
             yield _finding(
                 "text.imperative", "warning", path, "gives orders to a model", "describe what it does instead"
             )
-
-
-def speaks_to_models(text: str) -> bool:
-    return _IMPERATIVE.search(text) is not None
 
 
 def _finding(code: str, severity: Severity, path: str, message: str, remedy: str) -> Finding:

@@ -15,10 +15,10 @@ from catalog.records import EntryRecord, Finding, UnreadRecord
 from catalog.sources import checks, serverfile
 from catalog.sources.checks import at
 from catalog.sources.documents import MAX_DOCUMENT_BYTES, parse_yaml, read_bounded
-from catalog.sources.shape import unknown_keys
 from catalog.sources.tiles import TILE, submission_of, tile_path
 from catalog.text import one_line
 from harbourmaster.core.digests import sha256
+from registry.docker_shape import unknown_keys
 
 MEDIA_TYPE = "application/vnd.docker.mcp.catalog.tile+json"
 READER = 1

@@ -8,9 +8,9 @@ from pathlib import Path
 from catalog.categories import category_of
 from catalog.errors import SourceUnreadable
 from catalog.records import EntryRecord, ImageRecord, Permissions, UnreadRecord
-from catalog.sources import addresses
 from harbourmaster.core.digests import sha256
 from harbourmaster.core.errors import HarbourError
+from registry import addresses
 from registry.schema import ENTRY_FILE, Entry, parse_entry
 
 READER = 1
@@ -47,15 +47,15 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
         category=category_of(entry.meta.category),
         tags=tuple(entry.meta.tags),
         tier=entry.tier,
-        version=entry.source.version,
+        version=entry.version,
         document=document,
         media_type=MEDIA_TYPE,
         digest=sha256(f"{READER}\0{digest}\0".encode() + document),
-        publisher=addresses.publisher_of(entry.source.url),
-        licence=entry.source.licence,
-        repository=entry.source.url,
+        publisher=addresses.publisher_of(entry.homepage),
+        licence=entry.licence,
+        repository=entry.homepage,
         icon=entry.about.icon or "",
-        keywords=f"{entry.source.kind} {entry.source.package}",
+        keywords=entry.origin,
         images=(ImageRecord(entry.ref, digest),) if digest else (),
         permissions=Permissions(
             network="hosts" if hosts else "none",

@@ -12,11 +12,13 @@ from typing import Any, cast, get_args
 from catalog.categories import category_of
 from catalog.errors import EntryUnreadable
 from catalog.records import EntryRecord, Finding, ImageRecord, Kind, Permissions, ToolRecord
-from catalog.sources import addresses, checks, images
+from catalog.sources import checks, images
 from catalog.sources.checks import at, mappings, strings
 from catalog.sources.documents import parse_json, parse_yaml
 from catalog.text import many_lines, one_line
 from harbourmaster.core.digests import sha256
+from registry import addresses
+from registry.entry_checks import speaks_to_models
 
 # Where code and images live says nothing about what they do
 _FORGES = re.compile(
@@ -170,7 +172,7 @@ def tool_records(listed: list[dict[str, Any]], notes: Notes) -> tuple[ToolRecord
 def _tool(position: int, tool: dict[str, Any], notes: Notes) -> ToolRecord:
     path = f"tools[{position}]"
     description = many_lines(tool.get("description", ""), MAX_TOOL_TEXT_CHARS, notes.at(f"{path}.description"))
-    if checks.speaks_to_models(description):
+    if speaks_to_models(description):
         notes.findings.append(
             Finding(
                 "text.imperative", "warning", f"{path}.description", "gives orders to a model", "describe what it does"

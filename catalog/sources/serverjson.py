@@ -12,12 +12,13 @@ from typing import Any, cast
 from catalog.categories import category_of
 from catalog.errors import EntryUnreadable
 from catalog.records import EntryRecord, Finding, ImageRecord, Permissions, Status
-from catalog.sources import addresses, images, serverfile
+from catalog.sources import images, serverfile
 from catalog.sources.checks import ENV_NAME, at, mappings, strings
 from catalog.sources.rawjson import Raw, members
-from catalog.sources.shape import texts
 from catalog.text import hidden_characters, many_lines, one_line
 from harbourmaster.core.digests import sha256
+from registry import addresses
+from registry.docker_shape import texts
 
 READER = 1
 MEDIA_TYPE = "application/vnd.modelcontextprotocol.server+json"

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from catalog.sources.checks import at, mappings, strings
-from catalog.sources.shape import ANY
+from registry.docker_shape import ANY
 
 _ITEM = {k: None for k in ("name", "env", "example", "description", "required", "value")}
 TILE: dict[str, Any] = {

@@ -28,7 +28,7 @@ def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enab
     return LockedServer(
         name=entry.name,
         tier=evidence.tier,
-        version=entry.source.version,
+        version=entry.version,
         image=evidence.image,
         image_id=evidence.image_id,
         signer=evidence.signature.signer,

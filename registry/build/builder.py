@@ -112,24 +112,24 @@ def build(entry: Entry, context: BuildContext, *, root: Path | None = None) -> t
 
 def engine_ref(entry: Entry) -> str:
     """The tag in the engine: for people's eyes, never used to start anything."""
-    return f"harbourmaster/{entry.name}:{entry.source.version}"
+    return f"harbourmaster/{entry.name}:{entry.version}"
 
 
 def _wants(entry: Entry) -> tuple[str, tuple[str, ...]]:
-    return entry.build.runtime, tuple(entry.build.packages)
+    _, build = entry.recipe()
+    return build.runtime, tuple(build.packages)
 
 
 def _make(inputs: Inputs, context: BuildContext, log: LogTail) -> BuildRecord:
     entry = inputs.entry
     context.progress(entry.name, "base images", 0.05)
     base = context.bases.runtime(*_wants(entry))
-    builder = context.bases.builder(entry.build.runtime)
+    builder = context.bases.builder(entry.recipe()[1].runtime)
     started = _now()
     install = inputs.install_digest(builder.manifest)
     layer, materials = _reused(inputs, install, context) or _install(inputs, builder, context, log)
     context.progress(entry.name, "assemble", 0.7)
-    origin = f"{entry.source.kind} {entry.source.package} {entry.source.version}"
-    parts = [*image.parts_of(context.layout, base.manifest), Part(layer, f"install {origin}, hashes checked")]
+    parts = [*image.parts_of(context.layout, base.manifest), Part(layer, f"install {entry.origin}, hashes checked")]
     config = server_config(entry, base, image.environment_of(context.layout, base.manifest))
     annotations = {"org.opencontainers.image.created": image.CREATED, **_labels(entry, base)}
     manifest, digest = image.assemble(context.layout, parts, config, tag=entry.ref, annotations=annotations)
@@ -160,7 +160,7 @@ def _reused(inputs: Inputs, install: str, context: BuildContext) -> tuple[Descri
 
 def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail) -> tuple[Descriptor, Materials]:
     context.progress(inputs.entry.name, "install packages", 0.15)
-    runtime = inputs.entry.build.runtime
+    runtime = inputs.entry.recipe()[1].runtime
     with tempfile.TemporaryFile() as raw, tempfile.TemporaryFile() as sink:
         installed = server_layer(
             context.client,
@@ -182,7 +182,7 @@ def server_config(entry: Entry, base: Base, base_env: dict[str, str]) -> Config:
     """The image configuration of a server: nobody's user, its command with default parameters, and labels."""
     command = entry.command()
     env = base_env | {"HOME": "/tmp"}  # noqa: S108 - the one place that is writable in a sandbox
-    if entry.build.runtime == "python":
+    if entry.recipe()[1].runtime == "python":
         env |= {"PYTHONPATH": PYTHON_LIB, "PYTHONSAFEPATH": "1"}
     path = env.get("PATH", image.PATH)
     env["PATH"] = path if path.startswith("/opt/server/") else f"/opt/server/bin:/opt/server/node_modules/.bin:{path}"
@@ -204,9 +204,9 @@ def _labels(entry: Entry, base: Base) -> dict[str, str]:
     return {
         "org.opencontainers.image.title": entry.about.title,
         "org.opencontainers.image.description": entry.about.description.strip(),
-        "org.opencontainers.image.version": entry.source.version,
-        "org.opencontainers.image.url": entry.source.url,
-        "org.opencontainers.image.licenses": entry.source.licence,
+        "org.opencontainers.image.version": entry.version,
+        "org.opencontainers.image.url": entry.homepage,
+        "org.opencontainers.image.licenses": entry.licence,
         "org.opencontainers.image.base.name": base.origin,
         "org.opencontainers.image.base.digest": base.manifest,
     }

@@ -12,7 +12,8 @@ HarbourError
 |   |-- LayerRefused         build.layer            a layer holds what no image of ours may hold
 |   `-- ImageDiffers         build.image_differs    the engine's image is not the one that was assembled
 |-- RefusedError
-|   `-- LockMissing          entry.lock             dependencies are not pinned with hashes, or not the ones the entry names
+|   |-- LockMissing          entry.lock             dependencies are not pinned with hashes, or not the ones the entry names
+|   `-- EntryUnbuildable     entry.unbuildable      the entry is of a kind that is not built or not run from an image here
 `-- UnavailableError
     `-- ListingFailed        listing.failed         the server did not start, or did not answer
 """
@@ -55,6 +56,10 @@ class ImageDiffers(IntegrityError):
 
 class LockMissing(RefusedError):
     code = "entry.lock"
+
+
+class EntryUnbuildable(RefusedError):
+    code = "entry.unbuildable"
 
 
 class ListingFailed(UnavailableError):
