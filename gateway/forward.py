@@ -151,9 +151,18 @@ class Forwarder:
         try:
             await self._admissions.check(server)
         except (RefusedError, IntegrityError):
-            self._leases.end_server(server.name)  # what may not run any more does not keep running
+            self._evict(server)
             raise
-        return await self._leases.open(client, server)
+        return await self._leases.open(client, server, own=method in SUBSCRIPTIONS)
+
+    def _evict(self, server: LockedServer) -> None:
+        """What may not run any more does not keep running; a refusal of a profile's relaxations concerns that alone."""
+        if not server.relaxed:
+            self._leases.end_server(server.name)
+            return
+        for lease in self._leases:
+            if lease.server is server:
+                self._leases.end(lease)
 
     def _send(self, client: Downstream, call: Call, upstream: Upstream, body: dict[str, Any]) -> None:
         params = body["params"]
@@ -173,6 +182,9 @@ class Forwarder:
             route = client.index.resource(uri)
             server = client.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
+        problem = client.index.problems.get(server.name)
+        if problem is not None:
+            raise problem
                 return False
             self._authorize(client.principal, "resources/subscribe", route)
             upstream = await self._connection(client, server)

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from gateway import sdk
-from gateway.admission import Admissions, Admit
+from gateway.admission import Admissions, Admit, AdmitRelaxed
 from gateway.drift import Drift
 from gateway.forward import Authorize, Forwarder, allow
 from gateway.held import HeldFiles
@@ -68,12 +68,13 @@ class Gateway:
         limits: Limits | None = None,
         dynamic: bool = False,
     ) -> None:
+        admit_relaxed: AdmitRelaxed | None = None,
         self.settings = settings
         self.tokens = tokens
         self.sessions = Sessions()
         self.recorder = Recorder(append)
         self._reload = reload
-        self._admissions = Admissions(admit)
+        self._admissions = Admissions(admit, admit_relaxed)
         self._leases = Leases(
             starter=start,
             admit=self._admissions.check,

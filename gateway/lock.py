@@ -44,6 +44,11 @@ class LockedServer:
     )  # {command, env, user, limits, ...}, or {remote, network, secrets}
 
     @property
+    def relaxed(self) -> tuple[str, ...]:
+        """Limits that a profile raises beyond the entry's, ``memory_mb=1024`` each: admission decides about them."""
+        return tuple(self.run.get("relaxed", ()))
+
+    @property
     def remote(self) -> bool:
         """It runs elsewhere: no image, no sandbox (gateway/remote)."""
         return "remote" in self.run

@@ -7,12 +7,14 @@ import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gateway.errors import ServerChanged
 from gateway.gateway import Gateway
 from gateway.lock import LockedServer, enabled, read_lock
+from gateway.profiles.files import ProfileFiles
 from gateway.tokens import TokenStore
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
 from harbourmaster.core.audit import AuditLog
@@ -64,8 +66,8 @@ class LiveAdmitter:
         self._stamp: Stamp | None = None
         self._admitter: Admitter | None = None
 
-    def admit(self, name: str) -> AdmittedImage:
-        return self._current().admit(name)
+    def admit(self, name: str, relaxed: tuple[str, ...] = ()) -> AdmittedImage:
+        return self._current().admit(name, relaxed)
 
     def _current(self) -> Admitter:
         with self._lock:
@@ -86,8 +88,12 @@ class LockWatch:
         self._stamp = _stamp(self._path)
 
     def current(self) -> dict[str, LockedServer]:
+        """Every locked server, profiles choose; with ``only`` those alone, enabled."""
         self._stamp = _stamp(self._path)
-        return enabled(read_lock(self._path), self._only)
+        lock = read_lock(self._path)
+        if not self._only:
+            return lock
+        return {name: replace(server, enabled=True) for name, server in enabled(lock, self._only).items()}
 
     def changed(self) -> dict[str, LockedServer] | None:
         return self.current() if _stamp(self._path) != self._stamp else None
@@ -187,8 +193,10 @@ def egress_of(
 
 
 @contextlib.asynccontextmanager
-async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> AsyncIterator[Gateway]:
-    """The gateway of this installation, serving the enabled servers or ``only`` those; on leaving, nothing is left.
+async def composed_gateway(
+    settings: Settings, only: tuple[str, ...] = (), *, dynamic: bool = False
+) -> AsyncIterator[Gateway]:
+    """The gateway of this installation, serving its profiles, or ``only`` those servers; on leaving, nothing is left.
 
     Raises what keeps it from starting: no engine, an unreadable lock, an audit that cannot be written.
     """
@@ -209,6 +217,10 @@ async def composed_gateway(settings: Settings, only: tuple[str, ...] = ()) -> As
                 append=audit.append,
                 tokens=TokenStore(settings.tokens_file),
                 reload=watch.changed,
+                profiles=ProfileFiles(settings.profiles_dir),
+                limits={name: limit.default for name, limit in profile.limits.items()},
+                dynamic=dynamic,
+                admit_relaxed=admit,
             )
             try:
                 async with gateway:

@@ -98,12 +98,16 @@ class Admitter:
         self._verdicts = _Verdicts(settings.home / "verdicts.json")
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def admit(self, name: str) -> AdmittedImage:
-        """Blocking.  Raises the chain's typed error after the refusal is on record; raises the audit's when it is not."""
+    def admit(self, name: str, relaxed: tuple[str, ...] = ()) -> AdmittedImage:
+        """Blocking.  Raises the chain's typed error after the refusal is on record; raises the audit's when it is not.
+
+        ``relaxed``: limits of the sandbox raised beyond the entry's, ``memory_mb=1024`` each; policies decide about their
+        names as about the entry's own.
+        """
         with self._locks[name]:
             target: Target | None = None
             try:
-                target = self._target_of(name)
+                target = _with(self._target_of(name), relaxed)
                 admitted = self._cached(target) or self._full(target)
             except HarbourError as e:
                 self._audit.append_durably(self._refusal(name, target, e))
@@ -129,7 +133,7 @@ class Admitter:
         return admitted
 
     def _cached(self, target: Target) -> AdmittedImage | None:
-        verdict = self._verdicts.get(target.name)
+        verdict = self._verdicts.get(_verdict_key(target))
         if verdict is None or not self._stands(target, verdict):
             return None
         image_id = self._verifier.engine_image(verdict.image, verdict.config)
@@ -159,7 +163,7 @@ class Admitter:
             files=checked.blobs,
             expires=self._now() + VERDICT_LIFE,
         )
-        self._verdicts.put(target.name, verdict)
+        self._verdicts.put(_verdict_key(target), verdict)
 
     def _state(self, target: Target) -> str:
         """One digest of all that a verdict depends on beside the files' own state."""
@@ -220,6 +224,19 @@ class _Verdicts:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
         return verdicts if isinstance(verdicts, dict) else {}
+
+
+def _with(target: Target, relaxed: tuple[str, ...]) -> Target:
+    names = {each.partition("=")[0] for each in relaxed}
+    if not names:
+        return target
+    facts = dataclasses.replace(target.facts, relaxations=tuple(sorted({*target.facts.relaxations, *names})))
+    return dataclasses.replace(target, facts=facts, relaxed=True)
+
+
+def _verdict_key(target: Target) -> str:
+    """A profile with relaxations of its own does not push out the verdict of those without."""
+    return "+".join((target.name, *target.facts.relaxations)) if target.relaxed else target.name
 
 
 def _files(layout: OciLayout, digests: list[str]) -> dict[str, list[int]]:

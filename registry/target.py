@@ -22,6 +22,7 @@ class Target:
     ref: str
     locked: str = ""
     facts: EntryFacts = field(default_factory=EntryFacts)
+    relaxed: bool = False  # ``facts`` name more relaxations than the entry does
 
 
 def locked_image(settings: Settings, name: str) -> str:

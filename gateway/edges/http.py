@@ -21,7 +21,7 @@ from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, error_message, id_of, kind_of
 from gateway.principals import Principal
-from gateway.profiles.errors import ProfileError
+from gateway.profiles.errors import ProfileError, ProfileForbidden
 from gateway.profiles.view import DEFAULT, View
 from gateway.replay import StreamLog
 from gateway.sessions import Session
@@ -71,8 +71,7 @@ class HttpEdge:
             self._guard.check_host(headers)
             await send_body(send, 200, b'{"status":"ok"}')
             return
-        profile = _profile_of(scope["path"])
-        caller = Caller(self._guard.principal(headers), self._gateway.view(profile))
+        caller = self._caller(_profile_of(scope["path"]), headers)
         method = scope["method"]
         if method == "POST":
             await self._post(caller, headers, scope, receive, send)
@@ -84,6 +83,16 @@ class HttpEdge:
         else:
             allowed = b"POST" if _is_modern_header(headers) else b"POST, GET, DELETE"
             raise HttpRefusal(405, "http.method", f"{method} is not allowed", headers=[(b"allow", allowed)])
+
+    def _caller(self, profile: str, headers: Headers) -> Caller:
+        """Raises ``HttpRefusal``, ``ProfileError``; a token of other profiles does not learn which there are."""
+        principal = self._guard.principal(headers)
+        if not principal.may_use(profile):
+            raise ProfileForbidden(
+                f"this token may not use the profile {profile!r:.80}",
+                remedy="use a token for it: hm token create NAME --profile PROFILE",
+            )
+        return Caller(principal, self._gateway.view(profile))
 
     # -- POST
 

@@ -25,7 +25,6 @@ ServerGlob = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?\[\]!-]+$", ma
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=128)]
 SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=128)]
-Value = bool | int | float | Annotated[str, StringConstraints(max_length=4096)]
 
 
 class _Strict(BaseModel):
@@ -43,7 +42,7 @@ class ServerRules(_Strict):
     """``secrets``: a secret that the server declares -> the stored one (of the same server) that it gets here."""
 
     tools: ToolRules = ToolRules()
-    config: dict[Key, Value] = {}
+    config: dict[Key, Any] = {}
     secrets: dict[SecretName, SecretName] = {}
     limits: dict[Key, bool | int | float] = {}
 

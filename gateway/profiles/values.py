@@ -1,21 +1,20 @@
 """A server as one profile runs it: its parameters filled in, its secrets and limits as the profile says.  Pure.
 
-A locked server with parameters carries its templates (``run.config``: command, env, JSON Schemas), so that what a value
+A locked server with parameters carries its templates (``run.config``: command, env, JSON Schema), so that what a value
 can change was reviewed with the lock.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from gateway.lock import LockedServer
 from gateway.profiles.errors import ConfigInvalid, ConfigMissing, OverrideRefused
 from gateway.profiles.schema import ServerRules
+from registry.templates import fill, fill_argument
 
-_TEMPLATE: Final = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 Limits = Mapping[str, int | float | bool]
 
 
@@ -35,20 +34,19 @@ def variant(server: LockedServer, rules: ServerRules, profile: str, defaults: Li
 
 
 def relaxed(server: LockedServer, limits: Limits, defaults: Limits) -> list[str]:
-    """The limits that give more than the entry does; one whose measure is unknown counts."""
+    """``name=value`` for each limit that gives more than the entry does; one whose measure is unknown counts."""
     stated: Limits = server.run.get("limits", {})
 
     def more(name: str, value: int | float | bool) -> bool:
         usual = stated.get(name, defaults.get(name))
         return usual is None or value > usual
 
-    return sorted(name for name, value in limits.items() if more(name, value))
+    return sorted(f"{name}={value}" for name, value in limits.items() if more(name, value))
 
 
 def schemas(server: LockedServer) -> dict[str, dict[str, Any]]:
     """The server's parameters, by name, as JSON Schemas."""
-    found = (server.run.get("config") or {}).get("parameters") or {}
-    return {str(name): dict(schema) for name, schema in found.items()}
+    return {str(name): dict(schema) for name, schema in _config(server).get("schema", {}).get("properties", {}).items()}
 
 
 def check(server: LockedServer, config: Mapping[str, Any]) -> None:
@@ -74,8 +72,8 @@ def _mismatch(schema: Mapping[str, Any], value: Any) -> str:
 
 
 def unset(server: LockedServer, config: Mapping[str, Any]) -> list[str]:
-    """Parameters that have neither a value nor a default."""
-    return [n for n, s in schemas(server).items() if n not in config and s.get("default") is None]
+    """Parameters that must be given and are not."""
+    return [name for name in _config(server).get("schema", {}).get("required", []) if name not in config]
 
 
 def _configured(server: LockedServer, config: Mapping[str, Any], profile: str) -> dict[str, Any]:
@@ -92,36 +90,41 @@ def _configured(server: LockedServer, config: Mapping[str, Any], profile: str) -
     if not config:
         return {}
     values = {name: schema.get("default") for name, schema in known.items()} | dict(config)
-    templates = server.run["config"]
+    value = _lookup(server, values)
     return {
-        "command": [_argument(server, text, values) for text in templates.get("command", ())],
-        "env": {name: _fill(server, text, values) for name, text in templates.get("env", {}).items()},
+        "command": [word for text in _config(server).get("command", ()) for word in _arguments(server, text, value)],
+        "env": {name: fill(text, value) for name, text in _config(server).get("env", {}).items()},
     }
 
 
-def _argument(server: LockedServer, text: str, values: Mapping[str, Any]) -> str:
-    filled = _fill(server, text, values)
-    if filled.startswith("-") and not text.startswith("-"):
-        raise ConfigInvalid(
-            f"{server.name}: {filled:.80} would be taken for an option", remedy="give a value without a leading dash"
-        )
-    return filled
-
-
-def _fill(server: LockedServer, text: str, values: Mapping[str, Any]) -> str:
-    """``{{parameter}}``, or Docker's ``{{server.parameter}}``, replaced."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1].removeprefix(f"{server.name}.")
-        if name not in values:
+def _arguments(server: LockedServer, text: str, value: Callable[[str], Any]) -> list[str]:
+    words = fill_argument(text, value)
+    for word in words:
+        if word.startswith("-") and not text.startswith("-"):
             raise ConfigInvalid(
-                f"{server.name}: its lock uses {{{{{match[1]}}}}}, which no parameter is called",
+                f"{server.name}: {word:.80} would be taken for an option", remedy="give a value without a leading dash"
+            )
+    return words
+
+
+def _lookup(server: LockedServer, values: Mapping[str, Any]) -> Callable[[str], Any]:
+    """The value of ``parameter``, or of Docker's ``server.parameter``."""
+
+    def value(name: str) -> Any:
+        short = name.removeprefix(f"{server.name}.")
+        if short not in values:
+            raise ConfigInvalid(
+                f"{server.name}: its lock uses {{{{{name}}}}}, which no parameter is called",
                 remedy=f"write the lock anew: hm lock update {server.name}",
             )
-        given = values[name]
-        return str(given).lower() if isinstance(given, bool) else str(given)
+        return values[short]
 
-    return _TEMPLATE.sub(value, text)
+    return value
+
+
+def _config(server: LockedServer) -> Mapping[str, Any]:
+    found = server.run.get("config")
+    return found if isinstance(found, dict) else {}
 
 
 def _secrets(server: LockedServer, wanted: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -43,6 +43,11 @@ class Views:
     def __iter__(self) -> Iterator[View]:
         return iter(tuple(self._views.values()))
 
+    def served(self) -> list[LockedServer]:
+        """Every server as some profile runs it, the very objects that leases know."""
+        found = {id(s): s for view in self._views.values() if view.looked_at for s in view.index.servers.values()}
+        return list(found.values())
+
     def get(self, name: str) -> View:
         """Raises ``ProfileUnknown``, ``ProfileInvalid``."""
         view = self._views.get(name)

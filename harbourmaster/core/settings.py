@@ -137,6 +137,10 @@ class Settings(BaseSettings):
         return self.secrets_dir / "tokens.json"
 
     @property
+    @property
+    def profiles_dir(self) -> Path:
+        return self.home / "profiles"
+
     def trust_file(self) -> Path:
         return self.home / "trust.yaml"
 

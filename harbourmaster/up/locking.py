@@ -70,18 +70,26 @@ def _change(key: str, was: Any, now: Any) -> list[str]:
 
 
 def run_settings(entry: Entry) -> dict[str, Any]:
-    """What the sandbox is started with: ``{command, env, limits, user?, network?, secrets?}``, parameters at their defaults.
+    """What the sandbox is started with: ``{command, env, limits, user?, network?, config?, secrets?}``, parameters at their defaults.
 
-    ``secrets`` are names and where they go; never values.
+    ``config``: see ``configuration``.  ``secrets`` are names and where they go; never values.
     """
     run: dict[str, Any] = {"command": entry.command(), "env": entry.environment(), "limits": entry.limits()}
     if entry.run.user:
         run["user"] = entry.run.user
     if entry.run.network.hosts:
         run["network"] = {"hosts": list(entry.run.network.hosts), "private": list(entry.run.network.private)}
+    if entry.config.parameters:
+        run["config"] = configuration(entry)
     if entry.config.secrets:
         run["secrets"] = [secret.as_dict() for secret in entry.secrets()]
     return run
+
+
+def configuration(entry: Entry) -> dict[str, Any]:
+    """Templates and what fills them, so that a profile's values can change no more than was reviewed with the lock."""
+    env = entry.run.env | {item.name: item.value for item in entry.config.env}
+    return {"command": list(entry.run.command), "env": env, "schema": entry.config.json_schema()}
 
 
 def write(settings: Settings, servers: Iterable[LockedServer]) -> None:

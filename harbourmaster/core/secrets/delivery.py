@@ -23,6 +23,10 @@ class DeclaredSecret:
     env: str
     as_file: bool = False
     required: bool = True
+    stored: str = ""  # which of the server's secrets it gets, where a profile names another; empty: the one of its name
+
+    def id_for(self, server: str) -> SecretId:
+        return SecretId(server, self.stored or self.name)
 
     def as_dict(self) -> dict[str, Any]:
         """Its form in ``harbour.lock``, under ``run.secrets``."""
@@ -47,14 +51,14 @@ class Delivery:
 def declared_from(run: Mapping[str, Any]) -> tuple[DeclaredSecret, ...]:
     """From ``LockedServer.run``; a lock that is older than secrets has none."""
     return tuple(
-        DeclaredSecret(s["name"], s["env"], s.get("as") == "file", bool(s.get("required", True)))
+        DeclaredSecret(s["name"], s["env"], s.get("as") == "file", bool(s.get("required", True)), s.get("from", ""))
         for s in run.get("secrets", ())
     )
 
 
 def missing(store: SecretStore, server: str, declared: Iterable[DeclaredSecret]) -> list[SecretId]:
     """Required and never set; opens nothing."""
-    wanted = [SecretId(server, each.name) for each in declared if each.required]
+    wanted = [each.id_for(server) for each in declared if each.required]
     if not wanted:
         return []
     known = {held.id for held in store.list()}
@@ -71,7 +75,7 @@ def deliver(store: SecretStore, server: str, declared: Iterable[DeclaredSecret])
         return Delivery()
     _require(server, missing(store, server, declared))
     known = {held.id for held in store.list()}
-    values = {each: store.get(SecretId(server, each.name)) for each in declared if SecretId(server, each.name) in known}
+    values = {each: store.get(each.id_for(server)) for each in declared if each.id_for(server) in known}
     IN_USE.add(values.values())
     return delivery_of(values)
 
