@@ -31,6 +31,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "policy": ("policies.cli:app", "The policies that decide what may run"),
     "audit": ("harbourmaster.cli_audit:app", "The hash-chained record of admissions and calls"),
     "evidence": ("registry.cli_evidence:app", "What was verified about an image"),
+    "console": ("web.cli:app", "The web console"),
 }
 
 COMMANDS: dict[str, tuple[str, str]] = {

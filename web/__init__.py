@@ -1,1 +1,1 @@
-"""Reserved: see docs/architecture.md."""
+"""The console: pages for people, REST for programs, the MCP registry API's read endpoints.  docs/console.md."""

@@ -1,0 +1,40 @@
+"""What the console is given to work with.  Nothing here opens anything: the composition root does (harbourmaster/up/console.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from catalog.search.searcher import Searcher
+from catalog.store import Store
+from harbourmaster.core.settings import Settings
+from web.access import Access
+
+
+@dataclass(frozen=True)
+class HeldServer:
+    """A server that says something else than was locked.  ``pin``: of what it says, so that nobody approves another."""
+
+    name: str
+    pin: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Harbour:
+    """``examine``: rows of `hm doctor` (name, level, text, remedy).  ``report``: `hm status`.  All blocking; for threads."""
+
+    settings: Settings
+    store: Store
+    searcher: Searcher
+    access: Access
+    examine: Callable[[], list[dict[str, Any]]]
+    report: Callable[[], dict[str, Any]]
+    held: Callable[[], list[HeldServer]]
+    approve: Callable[[str, str], None]
+    """Server, pin: serve it as it was found.  Raises when that is not what is held now."""
+    record: Callable[[Mapping[str, Any]], None]
+    """On the audit, on disk, before it is done."""
+    stock: Callable[[], None]
+    """Have the catalog hold what this home has, when that changed; returns at once."""

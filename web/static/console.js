@@ -1,0 +1,82 @@
+// What pages gain from a script: theme switch, copy buttons, live lists.  Every page works without it.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  root.classList.add("scripted");
+
+  const theme = document.getElementById("theme");
+  if (theme) {
+    theme.hidden = false;
+    theme.addEventListener("click", () => {
+      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+      root.dataset.theme = dark ? "light" : "dark";
+      document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=strict`;
+    });
+  }
+
+  // Requests that htmx makes for a form carry its token as the form itself does; a lone button needs the header.
+  const token = document.querySelector('meta[name="form-token"]');
+  document.addEventListener("htmx:config:request", (event) => {
+    const request = event.detail?.ctx?.request;
+    if (request && token) request.headers["X-Form-Token"] = token.content;
+  });
+
+  const ready = (within) => {
+    for (const button of within.querySelectorAll("button.copy[hidden]")) button.hidden = !navigator.clipboard;
+  };
+  ready(document);
+  document.addEventListener("htmx:after:swap", () => ready(document));
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button.copy");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+    button.classList.add("done");
+    say("Copied");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  });
+
+  const say = (text) => {
+    const notices = document.getElementById("notices");
+    let line = notices.querySelector(".unseen");
+    if (!line) {
+      line = document.createElement("p");
+      line.className = "unseen";
+      notices.append(line);
+    }
+    line.textContent = text;
+  };
+
+  // A list that grows: <tbody data-stream="/events/calls" data-keep="200">; each event's data is one row of HTML.
+  for (const list of document.querySelectorAll("[data-stream]")) {
+    const state = document.getElementById(list.dataset.state || "");
+    const stream = new EventSource(list.dataset.stream);
+    const show = (name) => { if (state) state.dataset.now = name; };
+    stream.addEventListener("open", () => show("live"));
+    stream.addEventListener("error", () => show("lost"));
+    stream.addEventListener("message", (event) => {
+      const row = document.createElement("template");
+      row.innerHTML = event.data;
+      list.querySelector(".none")?.remove();
+      list.prepend(row.content);
+      while (list.children.length > Number(list.dataset.keep || 200)) list.lastElementChild.remove();
+    });
+    addEventListener("pagehide", () => stream.close());
+  }
+
+  // Tables that sort by a click on a heading's button.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("th button.sort-by");
+    if (!button) return;
+    const heading = button.closest("th");
+    const table = heading.closest("table");
+    const column = [...heading.parentElement.children].indexOf(heading);
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const value = (row) => row.children[column].dataset.value ?? row.children[column].textContent.trim();
+    const body = table.tBodies[0];
+    const rows = [...body.rows].sort((a, b) => value(a).localeCompare(value(b), undefined, { numeric: true }));
+    body.append(...(down ? rows.reverse() : rows));
+  });
+})();
