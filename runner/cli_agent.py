@@ -44,7 +44,7 @@ Temperature = Annotated[float | None, typer.Option(min=0, help="0: the likeliest
 Seed = Annotated[int | None, typer.Option()]
 Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
 System = Annotated[str, typer.Option(help="system message")]
-Parallel = Annotated[bool, typer.Option("--parallel/--one-by-one", help="may the model make several calls at once?")]
+Parallel = Annotated[bool, typer.Option("--parallel/--one-by-one", help="several calls at once; small models do better one by one")]
 
 
 @app.command()
@@ -68,7 +68,7 @@ def run(
     system: System = "",
     temperature: Temperature = None,
     seed: Seed = None,
-    parallel: Parallel = True,
+    parallel: Parallel = False,
     as_json: Json = False,
 ) -> None:
     """Do a task.  Exit status 0: the model answered; 1: it did not, and the last line says why."""
@@ -102,7 +102,7 @@ def chat(
     system: System = "",
     temperature: Temperature = None,
     seed: Seed = None,
-    parallel: Parallel = True,
+    parallel: Parallel = False,
 ) -> None:
     """Talk with a model that uses tools (/bye ends); budgets are for each question."""
     from runner.agent.console import Wanted, converse
