@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.profiles.view import DEFAULT
 from harbourmaster.core import logs
+from harbourmaster.core.errors import UsageError
 from harbourmaster.core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -31,6 +33,8 @@ def run(
     host: Annotated[str, typer.Option(help="address to listen on; default: gateway_host")] = "",
     port: Annotated[int | None, typer.Option(help="port to listen on, 0 for any; default: gateway_port")] = None,
     servers: Annotated[str, typer.Option(help="serve these alone: a,b")] = "",
+    profile: Annotated[str, typer.Option(help="what a stdio client sees; over HTTP each has its path")] = "",
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="clients find and add servers themselves")] = False,
 ) -> None:
     """Serve MCP until told to stop; every sandbox ends with it."""
     import uvloop
@@ -40,15 +44,20 @@ def run(
     logs.configure(settings.log_level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     only = tuple(name.strip() for name in servers.split(",") if name.strip())
-    uvloop.run(_stdio(settings, only) if transport is Transport.stdio else _http(settings, only))
+    if profile and transport is not Transport.stdio:
+        raise UsageError("--profile is for stdio", remedy=f"over HTTP the profile is at /mcp/{profile}")
+    served = (
+        _stdio(settings, only, profile, dynamic) if transport is Transport.stdio else _http(settings, only, dynamic)
+    )
+    uvloop.run(served)
 
 
-async def _http(settings: Settings, only: tuple[str, ...]) -> None:
+async def _http(settings: Settings, only: tuple[str, ...], dynamic: bool) -> None:
     from gateway.serve import bind, run_http
     from harbourmaster.compose import composed_gateway
 
     sock = bind(settings.gateway_host, settings.gateway_port)
-    async with composed_gateway(settings, only) as gateway:
+    async with composed_gateway(settings, only, dynamic=dynamic) as gateway:
         gateway.tokens.default()
         bound = sock.getsockname()[1]
         shown = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
@@ -56,9 +65,9 @@ async def _http(settings: Settings, only: tuple[str, ...]) -> None:
         await run_http(gateway, settings, sock)
 
 
-async def _stdio(settings: Settings, only: tuple[str, ...]) -> None:
+async def _stdio(settings: Settings, only: tuple[str, ...], profile: str, dynamic: bool) -> None:
     from gateway.serve import run_stdio
     from harbourmaster.compose import composed_gateway
 
-    async with composed_gateway(settings, only) as gateway:
-        await run_stdio(gateway)
+    async with composed_gateway(settings, only, dynamic=dynamic) as gateway:
+        await run_stdio(gateway, profile or DEFAULT)

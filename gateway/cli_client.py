@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -22,6 +23,7 @@ from harbourmaster.core.settings import DEFAULT_HOME, PROJECT_ROOT, Settings
 app = typer.Typer(no_args_is_help=True)
 
 State = Literal["connected", "outdated", "not connected", "unreadable"]
+_PROFILE = re.compile(r'/mcp/([a-z0-9-]+)"|"--profile", "([a-z0-9-]+)"')
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - translated away, never bound
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="a client; see: hm client ls")]
@@ -58,6 +60,7 @@ def connect_command(
     name: Name,
     project: Project = False,
     transport: Annotated[str, typer.Option(help="http or stdio; default: http, in a project stdio")] = "",
+    profile: Annotated[str, typer.Option(help="the profile that the client sees; default: default")] = "",
     show: Annotated[bool, typer.Option("--print", help="show what would be written, and write nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
@@ -65,13 +68,14 @@ def connect_command(
     settings, places, scope = Settings.load(), _places(), _scope(project)
     client = client_named(name)
     chosen = choose_transport(client, scope, _transport(transport))
+    endpoint = _endpoint(settings, places, _profile(settings, profile))
     token = _token(settings) if chosen == "http" else ""
     if show:
-        sys.stdout.write(snippet(client, scope, chosen, _endpoint(settings, places), token))
+        sys.stdout.write(snippet(client, scope, chosen, endpoint, token))
         return
     installed = is_installed(client, places)
     with file_lock(settings.run_dir / "clients.guard"):
-        change = connect(client, scope, places, chosen, _endpoint(settings, places), token)
+        change = connect(client, scope, places, chosen, endpoint, token)
     if as_json:
         print(json.dumps(_said(change.path, change.changed, change.backup)))
         return
@@ -132,7 +136,7 @@ def _state(client: Client, found: Any, transport: Transport | None, places: Plac
     if transport is None:
         return "outdated"
     token = _token(settings) if transport == "http" and settings.tokens_file.exists() else ""
-    wanted = entry(client, transport, _endpoint(settings, places), token)
+    wanted = entry(client, transport, _endpoint(settings, places, _profile_in(found)), token)
     return "connected" if merged(client, found, wanted) == found else "outdated"
 
 
@@ -140,12 +144,28 @@ def _said(path: Path, changed: bool, backup: Path | None) -> dict[str, Any]:
     return {"path": str(path), "changed": changed, "backup": str(backup) if backup else None}
 
 
-def _endpoint(settings: Settings, places: Places) -> Endpoint:
+def _profile_in(found: Any) -> str:
+    """The profile that an entry of ours names."""
+    match = _PROFILE.search(json.dumps(found))
+    return (match[1] or match[2]) if match else ""
+
+
+def _profile(settings: Settings, name: str) -> str:
+    """``name``, if there is such a profile.  Raises ``ProfileUnknown``, ``ProfileInvalid``."""
+    if name:
+        from gateway.profiles import shown
+
+        shown.load(settings, name)
+    return "" if name == "default" else name
+
+
+def _endpoint(settings: Settings, places: Places, profile: str = "") -> Endpoint:
     host = _WILDCARDS.get(settings.gateway_host, settings.gateway_host)
     usual = settings.home == (places.home / DEFAULT_HOME.name).absolute()
     return Endpoint(
-        url=f"http://{host}:{settings.gateway_port}/mcp",
+        url=f"http://{host}:{settings.gateway_port}/mcp" + (f"/{profile}" if profile else ""),
         command=str(PROJECT_ROOT / "hm"),
+        args=(*Endpoint.args, "--profile", profile) if profile else Endpoint.args,
         env={} if usual else {"HM_HOME": str(settings.home)},
     )
 

@@ -25,10 +25,11 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 @app.command("ls")
 def ls(
     server: Annotated[str, typer.Option(help="only this server's")] = "",
+    profile: Annotated[str, typer.Option(help="of this profile; default: of all enabled servers")] = "",
     as_json: Json = False,
 ) -> None:
-    """The tools of all enabled servers, by the names that clients see."""
-    tools = [t for t in tools_of(_lock()) if not server or t.server == server]
+    """The tools of all enabled servers, or of a profile, by the names that clients see."""
+    tools = [t for t in (_of_profile(profile) if profile else tools_of(_lock())) if not server or t.server == server]
     if as_json:
         print(json.dumps([_row(t) for t in tools], indent=2, ensure_ascii=False))
         return
@@ -57,6 +58,13 @@ def count(as_json: Json = False) -> None:
         return
     rows = [(name, str(number)) for name, number in sorted(by_server.items())]
     sys.stdout.write(columns(("SERVER", "TOOLS"), [*rows, ("total", str(by_server.total()))]))
+
+
+def _of_profile(name: str) -> list[Tool]:
+    from gateway.profiles import shown
+
+    profile = shown.load(Settings.load(), name)
+    return shown.tools(shown.selected(name, profile, _lock()))
 
 
 def _row(tool: Tool) -> dict[str, Any]:

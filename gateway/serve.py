@@ -18,6 +18,7 @@ from gateway.edges.http import HttpEdge
 from gateway.edges.stdio import StdioEdge
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
+from gateway.profiles.view import DEFAULT
 from harbourmaster.core.errors import UnavailableError, UsageError
 from harbourmaster.core.settings import Settings
 
@@ -196,11 +197,12 @@ class _Out(asyncio.BaseProtocol):
             self.closed.set_result(None)
 
 
-async def run_stdio(gateway: Gateway) -> None:
+async def run_stdio(gateway: Gateway, profile: str = DEFAULT) -> None:
     """Serve the one client on our stdin and stdout until it leaves, stops reading, or a signal comes.
 
     ``print`` goes to stderr from here on: a stray line on stdout would break the client's stream.
     """
+    view = gateway.view(profile)
     loop = asyncio.get_running_loop()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
@@ -214,7 +216,7 @@ async def run_stdio(gateway: Gateway) -> None:
                 stuck.set_result(None)
             writer.write(message)
 
-        edge = StdioEdge(gateway, write)
+        edge = StdioEdge(gateway, write, view)
         reader, lines = await loop.connect_read_pipe(lambda: Lines(edge.line, edge.too_long), stdin)
     except ValueError as e:
         raise UsageError("stdin and stdout must be pipes", remedy="let an MCP client start this") from e

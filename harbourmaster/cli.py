@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "registry": ("registry.cli:app", "Lint, build, paper, sign and publish servers"),
     "gateway": ("gateway.cli:app", "Run the gateway"),
     "tools": ("gateway.cli_tools:app", "List and inspect tools"),
+    "profile": ("gateway.cli_profile:app", "Which servers and tools a client sees"),
     "server": ("gateway.cli_server:app", "Enable, disable and inspect servers"),
     "secret": ("gateway.cli_secret:app", "The secrets that servers get"),
     "token": ("gateway.cli_token:app", "The bearer tokens clients use"),

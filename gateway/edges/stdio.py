@@ -20,6 +20,7 @@ from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, id_of, kind_of
 from gateway.principals import LOCAL
+from gateway.profiles.view import View
 from harbourmaster.core.errors import HarbourError
 
 log = logging.getLogger("gateway.stdio")
@@ -32,11 +33,11 @@ Write = Callable[[bytes], None]
 class StdioEdge:
     """Feed it lines with ``line``; it writes answers with ``write`` (which must not block)."""
 
-    def __init__(self, gateway: Gateway, write: Write) -> None:
+    def __init__(self, gateway: Gateway, write: Write, view: View | None = None) -> None:
         self._router = gateway.router
         self._gateway = gateway
         self._outlet = _Stdout(write)
-        self._session, self._modern = gateway.open_connection(LOCAL, LOCAL.key)
+        self._session, self._modern = gateway.open_connection(LOCAL, LOCAL.key, view)
         self._session.stream = self._outlet
         self._tasks: set[asyncio.Task[None]] = set()
 
