@@ -84,11 +84,11 @@ class Profile(_Strict):
         return self.servers.get(server) or ServerRules()
 
 
-EVERYTHING: Final = Profile(servers={"*": None})  # the profile `default` where no file says otherwise
-
-
 def is_glob(name: str) -> bool:
     return any(c in name for c in "*?[")
+
+
+EVERYTHING: Final = Profile(servers={"*": None})  # the profile `default` where no file says otherwise
 
 
 def parse(path: Path, raw: bytes) -> Profile:
