@@ -5,7 +5,7 @@
     version: 1
     rules:
       - name: our own builds
-        tier: built                      # built, community, or any
+        tier: built                      # built, community, catalog, or any
         servers: ["*"]                   # exact names, or patterns with *
         keys:
           - local: true                  # the key of this installation
@@ -18,7 +18,8 @@
             # or identity_regex: matched against the whole identity
         trusted_root: trusted_root.json  # optional: a file, public-good (the default) or tuf
 
-Without the file, one rule trusts this installation's key for the tier ``built``.  A file without rules, a rule without
+Without the file, this installation's key is trusted for what it built (tier ``built``) and for what it found in the images
+of publishers (tier ``community``, pinned by digest).  A file without rules, a rule without
 keys and identities, and a server that no rule matches accept nothing.
 """
 
@@ -37,6 +38,7 @@ from policies.errors import TrustEmpty
 from policies.keys import SigningKey, VerifyingKey
 
 TIERS = ("built", "community")
+CATALOG = "catalog"  # in a tier's place: who signs a catalog that is read from a registry; its name is host/repository
 ANY_TIER = "any"
 
 
@@ -60,7 +62,9 @@ class TrustedIdentity:
 class Requirement:
     """What one server's signatures must meet: any of ``keys``, or any of ``identities`` under ``trusted_root``.
 
-    ``trusted_root`` None means the public-good root; ``refresh`` that it is first updated over TUF.
+    ``trusted_root`` None means the public-good root; ``refresh`` that it is first updated over TUF.  ``publisher`` False: these
+    keys vouch for what is in a publisher's image (SBOM, listing), not for who published it, so no publisher's signature is
+    looked for.
     """
 
     rule: str
@@ -68,6 +72,7 @@ class Requirement:
     identities: tuple[TrustedIdentity, ...] = ()
     trusted_root: Path | None = None
     refresh: bool = False
+    publisher: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class TrustRule:
                 for i in need.identities
             ],
             "trusted_root": sha256(root.read_bytes()) if root else "tuf" if need.refresh else "public-good",
-        }
+        } | ({} if need.publisher else {"publisher": False})
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,12 @@ class TrustPolicy:
     @classmethod
     def default(cls, local: VerifyingKey) -> TrustPolicy:
         """What this installation built and signed itself, and nothing else."""
-        rule = TrustRule("built", ("*",), Requirement("local builds", keys=(local,)))
-        return cls.of((rule,), "default (no trust.yaml): the key of this installation, for servers it built itself")
+        rules = (
+            TrustRule("built", ("*",), Requirement("local builds", keys=(local,))),
+            TrustRule("community", ("*",), Requirement("local surveys", keys=(local,), publisher=False)),
+        )
+        source = "default (no trust.yaml): the key of this installation, for what it built or looked into itself"
+        return cls.of(rules, source)
 
     @classmethod
     def parse(cls, text: bytes | str, *, path: Path, local: VerifyingKey | None = None) -> TrustPolicy:

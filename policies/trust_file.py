@@ -12,10 +12,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from policies.errors import TrustInvalid
 from policies.keys import MAX_KEY_BYTES, VerifyingKey
-from policies.trust import ANY_TIER, TIERS, Requirement, TrustedIdentity, TrustRule
+from policies.trust import ANY_TIER, CATALOG, TIERS, Requirement, TrustedIdentity, TrustRule
 
 MAX_FILE_BYTES = 256 << 10  # ours: thousands of rules
-_PATTERN = re.compile(r"[a-z0-9*][a-z0-9._/*-]*")
+_PATTERN = re.compile(r"[a-z0-9*][a-z0-9._:/*-]*")
 _RULE_KEYS = frozenset({"name", "tier", "servers", "keys", "identities", "trusted_root"})
 
 
@@ -59,18 +59,21 @@ class _File:
     def _rule(self, value: Any, line: int) -> TrustRule:
         rule = self._map(value, line, _RULE_KEYS)
         tier = self._text(rule, "tier")
-        if tier not in (*TIERS, ANY_TIER):
-            raise self._wrong(f"tier must be one of {', '.join((*TIERS, ANY_TIER))}", _line(rule, "tier"))
+        known = (*TIERS, CATALOG, ANY_TIER)
+        if tier not in known:
+            raise self._wrong(f"tier must be one of {', '.join(known)}", _line(rule, "tier"))
         servers = self._list(rule, "servers")
         for i, pattern in enumerate(servers):
             if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
                 raise self._wrong(f"{pattern!r} is not a server name or pattern", _item_line(servers, i))
         root, refresh = self._root(rule)
         keys, identities = self._list(rule, "keys"), self._list(rule, "identities")
+        held = tuple(self._key(key, _item_line(keys, i)) for i, key in enumerate(keys))
         requirement = Requirement(
             rule=self._text(rule, "name"),
-            keys=tuple(self._key(key, _item_line(keys, i)) for i, key in enumerate(keys)),
+            keys=held,
             identities=tuple(self._identity(item, _item_line(identities, i)) for i, item in enumerate(identities)),
+            publisher=tier != "community" or bool(identities) or set(held) != {self._local},
             trusted_root=root,
             refresh=refresh,
         )

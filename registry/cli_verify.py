@@ -18,6 +18,7 @@ from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.errors import ImageNotFound, OfflineRefused
 from registry.oci.layout import OciLayout
+from registry.places import entry_folder
 from registry.schema import ENTRY_FILE
 from registry.target import Target, locked_image, target_of, target_of_ref
 from registry.verify import Verifier
@@ -80,7 +81,7 @@ def find_target(
     settings: Settings, layout: OciLayout, image: str, *, tier: str = "built", offline: bool = False
 ) -> Target:
     """A server's entry by name, else an image in the layout, else (unless ``offline``) one in a registry, pulled first."""
-    if "/" not in image and (settings.servers_dir / image / ENTRY_FILE).is_file():
+    if "/" not in image and (entry_folder(settings, image) / ENTRY_FILE).is_file():
         return target_of(settings, image, locked=locked_image(settings, image))
     try:
         layout.resolve(image)

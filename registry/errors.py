@@ -12,6 +12,7 @@ HarbourError
 |   |-- FilesystemInvalid    image.filesystem           a layer is not a tar that can be read
 |   |-- RemoteLied           remote.lied                a registry's answer contradicts itself or the digest
 |   |-- ImageMoved           image.moved                the name points at another image than the one that was locked
+|   |-- PinDiffers           pin.differs               the image is not the one that its entry pins by digest
 |   |-- ImageNotInEngine     image.not_in_engine        the engine does not hold the verified image
 |   `-- SbomDiffers          sbom.differs               the signed SBOM is not what the image's file system says
 |-- RefusedError
@@ -65,6 +66,10 @@ class RemoteLied(IntegrityError):
 
 class ImageMoved(IntegrityError):
     code = "image.moved"
+
+
+class PinDiffers(IntegrityError):
+    code = "pin.differs"
 
 
 class ImageNotInEngine(IntegrityError):

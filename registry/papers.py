@@ -32,9 +32,11 @@ def papers_mark(key: SigningKey, manifest: str) -> str:
 
 
 def are_attached(layout: OciLayout, record: BuildRecord, key: SigningKey) -> bool:
-    if record.papers != papers_mark(key, record.manifest):
-        return False
-    return set(KINDS) <= {_kind(d.annotations) for d in layout.referrers(record.manifest, media.SIGSTORE_BUNDLE)}
+    return record.papers == papers_mark(key, record.manifest) and has_papers(layout, record.manifest, KINDS)
+
+
+def has_papers(layout: OciLayout, manifest: str, kinds: tuple[str, ...]) -> bool:
+    return set(kinds) <= {_kind(d.annotations) for d in layout.referrers(manifest, media.SIGSTORE_BUNDLE)}
 
 
 def paper(

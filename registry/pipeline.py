@@ -13,6 +13,7 @@ from docker.errors import APIError
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from policies.keys import SigningKey
+from registry import survey
 from registry.build.bases import Progress, silent
 from registry.build.builder import BuildContext, Inputs, build, current
 from registry.build.container import sweep
@@ -81,8 +82,8 @@ class _Run:
     def existing(self, entry: Entry) -> BuildResult | None:
         """The result when there is nothing to do; None when there is, problems included."""
         try:
-            record = current(Inputs.read(entry, self._root), self._context, self._records)
-            if record is None or not are_attached(self._context.layout, record, self._key):
+            record = self._record(entry)
+            if record is None or not self._is_papered(entry, record):
                 return None
         except (HarbourError, OSError):
             return None
@@ -91,15 +92,30 @@ class _Run:
 
     def make(self, entry: Entry) -> BuildResult:
         try:
-            built, record = build(entry, self._context, root=self._root)
-            if not are_attached(self._context.layout, record, self._key):
-                record = paper(entry, built, record, self._context, self._engine, self._profile, self._key)
+            surveyed = entry.tier == "community"
+            built, record = (
+                survey.fetch(entry, self._root, self._context)
+                if surveyed
+                else build(entry, self._context, root=self._root)
+            )
+            if not self._is_papered(entry, record):
+                make = survey.survey if surveyed else paper
+                record = make(entry, built, record, self._context, self._engine, self._profile, self._key)
         except HarbourError as e:
             return self._failed(entry, e)
         except (APIError, OSError) as e:
             return self._failed(entry, BuildFailed(f"{entry.name}: {e}", remedy="run: hm doctor", server=entry.name))
         self._context.progress(entry.name, "ready", 1.0)
         return self._result(entry, record, built.image_id, fresh=True)
+
+    def _record(self, entry: Entry) -> BuildRecord | None:
+        if entry.tier == "community":
+            return survey.current(entry, self._root, self._context, self._records)
+        return current(Inputs.read(entry, self._root), self._context, self._records)
+
+    def _is_papered(self, entry: Entry, record: BuildRecord) -> bool:
+        check = survey.is_papered if entry.tier == "community" else are_attached
+        return check(self._context.layout, record, self._key)
 
     def _failed(self, entry: Entry, error: HarbourError) -> BuildResult:
         self._context.progress(entry.name, f"failed: {error.code}", 1.0)

@@ -9,18 +9,20 @@ from harbourmaster.core.digests import is_digest
 from harbourmaster.core.errors import ConfigError
 from harbourmaster.core.settings import Settings
 from policies.admission import EntryFacts
-from registry.schema import load_entry
+from registry.entry import Entry
+from registry.places import find_entry
 
 
 @dataclass(frozen=True)
 class Target:
     """``ref``: what the layout calls the image (``time:1.0``, or a manifest digest); ``locked``: the manifest digest that
-    the lock names, empty without a lock."""
+    the lock names, empty without a lock; ``pinned``: the digest that the entry names, the manifest's or that of an index."""
 
     name: str
     tier: str
     ref: str
     locked: str = ""
+    pinned: str = ""
     facts: EntryFacts = field(default_factory=EntryFacts)
     relaxed: bool = False  # ``facts`` name more relaxations than the entry does
 
@@ -42,11 +44,32 @@ def locked_image(settings: Settings, name: str) -> str:
     return digest if isinstance(digest, str) else "unreadable"
 
 
-def target_of(settings: Settings, name: str, *, locked: str = "") -> Target:
-    """The target of a server in ``settings.servers_dir``.  Raises ``EntryNotFound`` or ``EntryInvalid``."""
-    entry = load_entry(settings.servers_dir / name)
-    facts = EntryFacts(relaxations=tuple(sorted(entry.limits())), hosts=tuple(sorted(entry.run.network.hosts)))
-    return Target(entry.name, entry.tier, entry.ref, locked, facts)
+def target_of(settings: Settings, name: str, *, locked: str = "", approved: tuple[str, ...] = ()) -> Target:
+    """The target of a server by its entry; ``approved``: relaxations that a person agreed to just now.
+
+    What the lock has was agreed to before.  Raises ``EntryNotFound`` or ``EntryInvalid``.
+    """
+    entry = find_entry(settings, name)
+    return target_of_entry(entry, locked=locked, approved=(*approved, *_locked_relaxations(settings, name)))
+
+
+def target_of_entry(entry: Entry, *, locked: str = "", approved: tuple[str, ...] = ()) -> Target:
+    facts = EntryFacts(
+        relaxations=tuple(sorted(entry.limits())),
+        approved_relaxations=tuple(sorted({*approved})),
+        digest_pinned=bool(entry.pinned),
+        licences=(entry.licence,) if entry.licence else (),
+        hosts=tuple(sorted(entry.run.network.hosts)),
+    )
+    return Target(entry.name, entry.tier, entry.ref, locked, entry.pinned, facts)
+
+
+def _locked_relaxations(settings: Settings, name: str) -> tuple[str, ...]:
+    try:
+        run = json.loads(settings.lock_file.read_bytes())["servers"][name]["run"]
+        return tuple(str(limit) for limit in run.get("limits", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()  # then nothing was agreed to
 
 
 def target_of_ref(ref: str, *, tier: str = "built") -> Target:

@@ -26,13 +26,14 @@ from policies.policy_set import PolicySet
 from policies.statements import LISTING, PROVENANCE, SBOM
 from policies.trust import Requirement, TrustPolicy
 from registry.attached import PAPERS, REQUIRED, Attached, missing, unsigned
-from registry.errors import ImageMoved, ImageNotInEngine, ManifestInvalid, SbomDiffers
+from registry.errors import ImageMoved, ImageNotInEngine, ManifestInvalid, PinDiffers, SbomDiffers
 from registry.oci import media
 from registry.oci.compression import NotReadable, uncompressed
 from registry.oci.descriptor import Descriptor, Manifest
 from registry.oci.importer import diff_ids
 from registry.oci.layout import OciLayout
 from registry.sbom import sbom_bytes, sbom_of
+from registry.sbom.marks import is_marked, marked
 from registry.target import Target, target_of_ref
 
 OnLink = Callable[[Link], None]
@@ -161,11 +162,27 @@ class _Run:
         self.blobs[self._image] = self._layout.blobs.state(self._image)
         manifest = self._layout.read_manifest(self._image)
         self.link("manifest", self._target.ref, "the name stands for it; its bytes were hashed", self._image, "sha256")
+        if self._target.pinned:
+            self._pin(self._target.pinned)
         if self._target.locked:
             self.link(
                 "lock", self._target.name, "the lock names the same manifest", self._target.locked, "harbour.lock"
             )
         return manifest
+
+    def _pin(self, pinned: str) -> None:
+        """The entry's digest is the manifest's, or that of an index (kept as it was pulled) which lists it."""
+        if pinned != self._image and self._image not in self._layout.listed_in(pinned):
+            raise PinDiffers(
+                f"{self._target.ref} is {self._image}, which is not the image that the entry pins ({pinned})",
+                remedy=f"pull the pinned one: hm registry build {self._target.name}",
+                server=self._target.name,
+                pinned=pinned,
+                found=self._image,
+            )
+        if pinned != self._image:
+            self.blobs[pinned] = self._layout.blobs.state(pinned)
+        self.link("pin", self._target.name, "the entry names this image by digest", pinned, "server.yaml")
 
     def content(self, manifest: Manifest) -> None:
         manifest.require_known_layers()
@@ -195,7 +212,7 @@ class _Run:
     def signature(self) -> Signature | None:
         requirement = self._v.requirement(self._target)
         self._attached = Attached(self._layout, self._image, requirement, self._v.trusted_root)
-        found = self._attached.signature()
+        found = self._attached.signature() if requirement.publisher else None
         if found is None:
             if self._target.tier in REQUIRED:
                 raise unsigned(self._image)
@@ -223,7 +240,8 @@ class _Run:
     def deep(self, sbom: AttestationFact | None) -> None:
         if sbom is None:
             raise missing(SBOM, self._image)
-        computed = sbom_bytes(_timeless(sbom_of(self._layout, self._image)))
+        found = sbom_of(self._layout, self._image)
+        computed = sbom_bytes(_timeless(marked(found) if is_marked(sbom.predicate) else found))
         if computed != sbom_bytes(_timeless(sbom.predicate)):
             raise SbomDiffers(
                 f"the signed SBOM of {self._image} is not what its file system says",

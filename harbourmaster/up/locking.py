@@ -19,7 +19,8 @@ _SHOWN = ("tier", "version", "image", "signer", "profile", "run")  # beside the 
 
 def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enabled: bool) -> LockedServer:
     """The lock's line for ``entry``; the listing is the signed one, exactly as the server said it."""
-    if evidence.listing is None or evidence.sbom is None or evidence.signature is None:
+    unsigned = evidence.signature is None and not entry.pinned
+    if evidence.listing is None or evidence.sbom is None or unsigned:
         raise AttestationMissing(
             f"{entry.name}: a server without signature, SBOM and listing cannot be locked",
             remedy=f"run: hm registry build {entry.name}",
@@ -31,7 +32,7 @@ def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enab
         version=entry.version,
         image=evidence.image,
         image_id=evidence.image_id,
-        signer=evidence.signature.signer,
+        signer=evidence.signature.signer if evidence.signature else f"nobody; pinned by digest {entry.pinned}",
         sbom=evidence.sbom.digest,
         profile=profile_digest,
         pin=pin_of(listing),

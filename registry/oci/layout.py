@@ -22,7 +22,9 @@ from registry.oci.descriptor import (
     Descriptor,
     Manifest,
     artifact_manifest,
+    invalid,
     parse_manifest,
+    parse_object,
 )
 from registry.oci.index import Index
 
@@ -75,6 +77,25 @@ class OciLayout:
         if tag:
             self.tag(tag, manifest.digest)
         return manifest.descriptor
+
+    def put_index(self, data: bytes) -> Descriptor:
+        """Store an image index (several platforms) as it is, named by its digest: an entry may pin it."""
+        body = parse_object(data, "an image index", media.MAX_MANIFEST_BYTES)
+        if body.get("mediaType", media.INDEX) not in media.INDEXES or not isinstance(body.get("manifests"), list):
+            raise invalid("not an image index")
+        descriptor = self.put_blob(data, body.get("mediaType", media.INDEX))
+        named = dataclasses.replace(descriptor, annotations={media.REF_NAME: index_name(descriptor.digest)})
+        with self.index.change() as entries:
+            entries[:] = [e for e in entries if e.digest != descriptor.digest] + [named]
+        return descriptor
+
+    def listed_in(self, index: str) -> tuple[str, ...]:
+        """The manifest digests that the stored index ``index`` lists; nothing where it is not here or no index."""
+        if not self.blobs.has(index):
+            return ()
+        body = parse_object(self.read_manifest_bytes(index), "a manifest", media.MAX_MANIFEST_BYTES)
+        listed = body.get("manifests")
+        return tuple(Descriptor.parse(m).digest for m in listed) if isinstance(listed, list) else ()
 
     def read_manifest_bytes(self, digest: str) -> bytes:
         return self.blobs.read(digest, media.MAX_MANIFEST_BYTES)
@@ -187,6 +208,11 @@ class OciLayout:
     def _create(self) -> None:
         if not (self.path / "index.json").exists():
             self.index.create()
+
+
+def index_name(digest: str) -> str:
+    """What index.json calls an image index, so that it is kept and taken for no paper."""
+    return f"index@{digest}"
 
 
 def _alive(entries: list[Descriptor], layout: OciLayout) -> dict[str, set[str]]:

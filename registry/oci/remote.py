@@ -127,6 +127,7 @@ class _Pull:
         data = self.fetch(self._transport, version)
         body = parse_object(data, "a manifest", media.MAX_MANIFEST_BYTES)
         if body.get("mediaType") in media.INDEXES or "manifests" in body:
+            self._layout.put_index(data)
             data = self.fetch(self._transport, _of_platform(body, platform))
         return self._store(data, media.MAX_LAYER_BYTES)
 

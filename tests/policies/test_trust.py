@@ -48,13 +48,19 @@ def parse(text: str, place: Path, key: SigningKey) -> TrustPolicy:
     return TrustPolicy.parse(text, path=place, local=key.verifying)
 
 
-def test_without_a_file_only_this_installations_key_is_trusted_and_only_for_what_it_built(settings: Settings) -> None:
+def test_without_a_file_only_this_installations_key_is_trusted_for_what_it_built_or_looked_into(
+    settings: Settings,
+) -> None:
     policy = TrustPolicy.load(settings)
     key = SigningKey.load(settings.keys_dir)
     assert key is not None
     assert policy.for_server("anything", "built").keys == (key.verifying,)
+    assert policy.for_server("anything", "built").publisher
+    surveyed = policy.for_server("anything", "community")
+    assert surveyed.keys == (key.verifying,)
+    assert not surveyed.publisher, "this installation published none of them"
     with pytest.raises(TrustEmpty) as refused:
-        policy.for_server("anything", "community")
+        policy.for_server("registry.example.org/catalog", "catalog")
     assert refused.value.code == "trust.empty"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import debianregistry
 import docker
 import pytest
 
@@ -44,6 +45,20 @@ def starters(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         entries = load_entries(settings.servers_dir)
         results = build_all(settings, engine, entries)
         yield Starters(settings, engine, {e.name: e for e in entries}, results, OciLayout(settings.oci_dir))
+
+
+@pytest.fixture
+def tidy_engine(engine: Engine) -> Iterator[Engine]:
+    """The engine, which loses what the test loads into it."""
+    with only_known_images(engine.client):
+        yield engine
+
+
+@pytest.fixture
+def debian_registry(tmp_path: Path) -> Iterator[str]:
+    """Debian's docker-registry on a free loopback port; no referrers API."""
+    with debianregistry.running(tmp_path) as registry:
+        yield registry.host
 
 
 class only_known_images:
