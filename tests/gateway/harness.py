@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.gateway import Gateway
 from gateway.lock import LockedServer, pin_of
+from gateway.profiles.files import ProfileFiles
 from gateway.principals import Principal
 from gateway.serve import bind, http_server
 from gateway.tokens import TokenStore
@@ -94,6 +95,7 @@ class World:
     refuse: Exception | None = None  # what admission raises
     audit_error: HarbourError | None = None
     changed: dict[str, LockedServer] | None = None  # what a reload yields
+    options: dict[str, Any] = field(default_factory=dict)  # of the gateway, beside these
 
     def admit(self, name: str) -> Admitted:
         if self.refuse is not None:
@@ -161,6 +163,8 @@ async def running(settings: Settings, world: World) -> AsyncIterator[Gateway]:
         append=world.append,
         tokens=TokenStore(settings.tokens_file),
         reload=world.reload,
+        profiles=ProfileFiles(settings.profiles_dir),
+        **world.options,
     )
     async with gateway:
         yield gateway
@@ -196,6 +200,13 @@ class Http:
         self.port = port
         self.token = token
         self.url = f"http://127.0.0.1:{port}/mcp"
+        self.path = "/mcp"
+
+    def at(self, profile: str, token: str = "") -> Http:
+        """The same gateway under another profile's path."""
+        other = Http(self.port, token or self.token)
+        other.path = f"/mcp/{profile}"
+        return other
 
     def headers(self, **changes: str | None) -> dict[str, str]:
         base: dict[str, str | None] = {
@@ -219,7 +230,7 @@ class Http:
         """A request whose events are read one by one; leaving closes the connection."""
         raw = b"" if body is None else json.dumps(body).encode()
         headers = {"Content-Length": str(len(raw)), **self.headers(**changes)}
-        head = [f"{method} /mcp HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        head = [f"{method} {self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
         reader, writer = await self.open("\r\n".join(head) + "\r\n\r\n", raw)
 
         async def following() -> Any:
@@ -239,14 +250,14 @@ class Http:
     async def request(
         self,
         method: str = "POST",
-        path: str = "/mcp",
+        path: str = "",
         body: Any = None,
         lines: tuple[str, ...] = (),
         **changes: str | None,
     ) -> Response:
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         headers = {"Content-Length": str(len(raw)), **self.headers(**changes), "Connection": "close"}
-        head = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items()), *lines]
+        head = [f"{method} {path or self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items()), *lines]
         reader, writer = await self.open("\r\n".join(head) + "\r\n\r\n", raw)
         try:
             return _response(await reader.read())
