@@ -63,6 +63,7 @@ class Call:
         "log_level",
         "method",
         "outlet",
+        "parked",
         "progress_token",
         "questions",
         "started",
@@ -85,8 +86,8 @@ class Call:
         self.outlet = outlet
         self.timeout = timeout
         self.log_level = log_level
+        self.parked = False  # it waits for a person's answer, and its server with it
         self.turn: asyncio.Future[dict[str, Any]] = loop.create_future()
-        self.turn.add_done_callback(_retrieve)
         self.started = loop.time()
         self.deadline = self.started + timeout
         self.progress_token: RequestId | None = None
@@ -101,20 +102,14 @@ class Call:
     def fail(self, error: BaseException) -> None:
         if not self.turn.done():
             self.turn.set_exception(error)
+            self.turn.exception()  # retrieved: a failure that nobody waits for any more is not an unhandled error
 
     def next_turn(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
         """Wait for the server once more."""
         self.turn = loop.create_future()
-        self.turn.add_done_callback(_retrieve)
         self.timeout = timeout
         self.deadline = loop.time() + timeout
 
     def touch(self, now: float) -> None:
         """The server showed progress: it has its whole time again (2025-11-25, basic/lifecycle "Timeouts")."""
         self.deadline = now + self.timeout
-
-
-def _retrieve(turn: asyncio.Future[dict[str, Any]]) -> None:
-    """A failure that nobody waits for any more is not an unhandled error."""
-    if not turn.cancelled():
-        turn.exception()

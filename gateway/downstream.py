@@ -9,9 +9,9 @@ from typing import Any
 from gateway.calls import Call
 from gateway.errors import BadRequest, TooManyCalls
 from gateway.index import Index
-from gateway.leases import Holder, Lease
 from gateway.limits import LIMITS
 from gateway.messages import RequestId
+from gateway.pool_lease import Holder, Lease
 from gateway.principals import Principal
 from gateway.profiles.view import View
 from gateway.upstream import Upstream
@@ -22,6 +22,7 @@ class Downstream(Holder):
     """A client; the owner of its leases."""
 
     modern = False
+    remembers = False
 
     def __init__(self, principal: Principal, key: str, loop: asyncio.AbstractEventLoop, view: View) -> None:
         self.principal = principal  # as of its last request: rights may change while it is connected
@@ -29,6 +30,7 @@ class Downstream(Holder):
         self.label = hashlib.sha256(key.encode()).hexdigest()[:16]  # a session id is a secret; the audit gets this
         self.loop = loop
         self.leases: dict[str, Lease] = {}
+        self.lost: dict[str, HarbourError] = {}
         self.calls: dict[RequestId, Call] = {}
         self.version = ""
         self.client_info: dict[str, Any] = {"name": "unknown", "version": "0"}

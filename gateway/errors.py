@@ -10,6 +10,7 @@ ServerChanged                                   what admission vouches for is no
 PinChanged, PinUnverified                       a running server lists something else than was locked, or does not list
 CallTimeout, StartTimeout                       a server did not answer in time
 ServerExited, StartFailed, NoChannel            a server is gone, or cannot be reached, or may not ask
+SandboxEvicted                                  its sandbox had to make room while the session lived
 StateLost                                       a multi-round-trip call whose other half no longer exists
 TooManySandboxes, TooManyCalls, TooManySessions a named limit
 """
@@ -149,6 +150,12 @@ class StateLost(UnavailableError):
 
 class ShuttingDown(UnavailableError):
     code = "gateway.shutting_down"
+
+
+class SandboxEvicted(UnavailableError):
+    """A session's sandbox was ended although the session lives; told once, at its next call."""
+
+    code = "sandbox.evicted"
 
 
 class TooManySandboxes(LimitError):

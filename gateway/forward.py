@@ -17,13 +17,14 @@ from gateway import eras, sdk
 from gateway.admission import Admissions
 from gateway.calls import ASKED, Call, Outlet
 from gateway.downstream import Downstream
-from gateway.errors import BadRequest, CallCancelled, CallTimeout, wire_error
+from gateway.errors import BadRequest, CallCancelled, CallTimeout, ServerExited, wire_error
 from gateway.index import Index, Route
 from gateway.interview import interview, wants_input
 from gateway.leases import Leases
 from gateway.lock import LockedServer
 from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
+from gateway.pool_repeat import is_repeatable
 from gateway.principals import Principal
 from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
@@ -99,9 +100,12 @@ class Forwarder:
             outcome, code = "failed", "internal"
             answer = failure(request_id, e)
         finally:
+            upstream = None
             if call is not None:
                 client.leave(call)
-            upstream = call.upstream if call is not None else None
+                upstream = call.upstream
+                if upstream is not None and not call.parked:
+                    self._leases.done(upstream)
             seconds = time.perf_counter() - began
             lost = self._recorder.call(_record(client, method, route, upstream, outcome, code, seconds))
         return answer if lost is None else failure(request_id, lost)
@@ -120,7 +124,8 @@ class Forwarder:
         upstream = call.upstream
         if upstream is None:  # not the continuation of a parked call
             self._authorize(client.principal, call.method, route)
-            upstream = await self._connection(client, client.index.servers[route.server])
+            upstream = await self._connection(client, client.index.servers[route.server], call.method)
+            call.upstream = upstream
             if call.method not in upstream.pins.clean:
                 await upstream.pins.require(call.method, route.name, client.capabilities)
             if call.turn.done():  # cancelled while the sandbox started
@@ -128,7 +133,12 @@ class Forwarder:
             if upstream.modern and call.method in SUBSCRIPTIONS:
                 return await _subscribed(upstream, call.method, route, self._timeout)
             self._send(client, call, upstream, body)
-        reply = await call.turn
+        try:
+            reply = await call.turn
+        except ServerExited:
+            if not is_repeatable(upstream.server, call.method, route.name) or not self._leases.repeatable(upstream, client):
+                raise
+            upstream, reply = await self._again(client, call, route, body)
         if reply is ASKED and isinstance(client, ModernClient):
             return {"jsonrpc": "2.0", "result": client.park(call, body["method"], body["params"])}
         if upstream.modern and isinstance(client, Session) and wants_input(reply):
@@ -143,11 +153,29 @@ class Forwarder:
             shape_error(reply["error"])
         return reply
 
-    async def _connection(self, client: Downstream, server: LockedServer) -> Upstream:
+    async def _again(
+        self, client: Downstream, call: Call, route: Route, body: dict[str, Any]
+    ) -> tuple[Upstream, dict[str, Any]]:
+        """Make the call once more, in a fresh sandbox: its server ended in the middle of it."""
+        if call.upstream is not None:
+            self._leases.done(call.upstream)
+        self._leases.counters["retries"] += 1
+        call.next_turn(client.loop, self._timeout)
+        upstream = call.upstream = await self._connection(client, client.index.servers[route.server], call.method)
+        if call.method not in upstream.pins.clean:
+            await upstream.pins.require(call.method, route.name, client.capabilities)
+        if not call.turn.done():
+            self._send(client, call, upstream, body)
+        return upstream, await call.turn
+
+    async def _connection(self, client: Downstream, server: LockedServer, method: str) -> Upstream:
         now = client.loop.time()
         upstream = self._leases.ready(client, server, now)
         if upstream is not None and self._admissions.fresh(server, now):
             return upstream
+        problem = client.index.problems.get(server.name)
+        if problem is not None:
+            raise problem
         try:
             await self._admissions.check(server)
         except (RefusedError, IntegrityError):
@@ -182,12 +210,9 @@ class Forwarder:
             route = client.index.resource(uri)
             server = client.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
-        problem = client.index.problems.get(server.name)
-        if problem is not None:
-            raise problem
                 return False
             self._authorize(client.principal, "resources/subscribe", route)
-            upstream = await self._connection(client, server)
+            upstream = await self._connection(client, server, "resources/subscribe")
             await upstream.pins.require("resources/subscribe", route.name, client.capabilities)
             if upstream.modern:
                 reply = await _subscribed(upstream, "resources/subscribe", route, self._timeout)

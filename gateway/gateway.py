@@ -15,10 +15,11 @@ from gateway.drift import Drift
 from gateway.forward import Authorize, Forwarder, allow
 from gateway.held import HeldFiles
 from gateway.index import Index
-from gateway.leases import Leases
+from gateway.leases import Leases, Stamp, unstamped
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
+from gateway.pool_settings import pool_settings
 from gateway.principals import Principal
 from gateway.profiles.files import ProfileFiles
 from gateway.profiles.values import Limits
@@ -62,13 +63,14 @@ class Gateway:
         start: SandboxStarter,
         append: Append,
         tokens: TokenStore,
+        stamp: Stamp = unstamped,
         authorize: Authorize = allow,
         reload: Callable[[], Servers | None] | None = None,
         profiles: ProfileFiles | None = None,
         limits: Limits | None = None,
         dynamic: bool = False,
-    ) -> None:
         admit_relaxed: AdmitRelaxed | None = None,
+    ) -> None:
         self.settings = settings
         self.tokens = tokens
         self.sessions = Sessions()
@@ -78,9 +80,9 @@ class Gateway:
         self._leases = Leases(
             starter=start,
             admit=self._admissions.check,
-            limit=settings.max_sandboxes,
-            idle_s=settings.sandbox_idle_s,
-            start_timeout_s=settings.start_timeout_s,
+            **pool_settings(settings),
+            client_info=SERVER_INFO,
+            stamp=stamp,
             report=self._differs,
         )
         self._held = HeldFiles(settings.held_dir)
@@ -252,6 +254,7 @@ class Gateway:
         seen = [(client, client.index) for client in self._clients()]
         self.views.update(servers, profiles)
         self._admissions.forget()
+        self._leases.keep_only(self.views.lock)
         for client, before in seen:
             self.refit(client, before)
         log.info("serving %d servers", len(self.index.servers))
@@ -261,7 +264,7 @@ class Gateway:
         now = client.index
         for lease in tuple(client.leases.values()):
             if now.servers.get(lease.server.name) is not lease.server:  # leases know their server by identity
-                self._leases.end(lease)
+                self._leases.evict(lease, "because the lock or the profile changed")
         for change, lists in _LISTS.items():
             if any(before.handshake_lists[m] != now.handshake_lists[m] for m in lists):
                 client.announce(change)

@@ -1,6 +1,9 @@
-"""Leases: a client's hold on one sandbox per server, started on first use, never shared, destroyed at the end.
+"""Leases: a client's hold on one sandbox per server, from a spare or started, never shared, destroyed at the end.
 
-One event loop owns all state.  ``ready`` is the hot path: two dictionary look-ups.
+Three kinds, by what the entry says: a client's own for as long as it stays (the rule), one call's (``ephemeral: call``),
+and one that all clients share (``stateless: true``).  What a handshake session was promised is kept while it lives: its
+sandbox ends early only to make room, and then the session's next call is told so.  One event loop owns all state;
+``ready`` is the hot path: two dictionary look-ups.
 """
 
 from __future__ import annotations
@@ -8,40 +11,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final
 
-from gateway.errors import ServerExited, ShuttingDown, TooManySandboxes
+from gateway.errors import CallCancelled, SandboxEvicted, ServerExited, ShuttingDown
 from gateway.lock import LockedServer
 from gateway.pins import Report, unreported
-from gateway.upstream import Peer, SandboxStarter, Upstream
+from gateway.pool import Pool
+from gateway.pool_demand import Footprints
+from gateway.pool_lease import CALL, OWN, SHARED, Holder, Lease, Shared, fingerprint, is_stateless, per_call, same_line
+from gateway.pool_places import Caps, Places
+from gateway.pool_promise import Promise
+from gateway.pool_scales import Scales
+from gateway.upstream import SandboxStarter, Upstream
 from harbourmaster.core.errors import HarbourError
 
 log = logging.getLogger("gateway.leases")
 
+SHARED_CALLS: Final = 4  # calls at one time in a shared sandbox before another is started beside it
+RESTING_S: Final = 5.0  # an idle sandbox makes room for another's memory only after this
 
-class Lease:
-    """One client's sandbox for one server; ``task`` starts it."""
-
-    __slots__ = ("holder", "ready", "server", "task", "upstream", "used")
-
-    def __init__(self, holder: Holder, server: LockedServer, upstream: Upstream, now: float) -> None:
-        self.holder = holder
-        self.server = server
-        self.upstream = upstream
-        self.used = now
-        self.ready = False
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def busy(self) -> bool:
-        return not self.ready or bool(self.upstream.pending) or bool(self.upstream.subscriptions)
+Stamp = Callable[[LockedServer], Awaitable[Any]]
+Notify = Callable[..., None]  # (event, **fields): for people who watch
 
 
-class Holder(Peer):
-    """Who holds leases: a handshake session, or a modern client."""
+async def unstamped(server: LockedServer) -> Any:
+    """For starts that depend on nothing but the image."""
 
-    leases: dict[str, Lease]
+
+def unheard(event: str, **fields: Any) -> None:
+    """Nobody watches."""
 
 
 class Leases:
@@ -50,19 +50,39 @@ class Leases:
         *,
         starter: SandboxStarter,
         admit: Callable[[LockedServer], Awaitable[Any]],
-        limit: int,
+        caps: Caps,
+        budget_mb: float,
+        spares: int,
         idle_s: float,
         start_timeout_s: float,
+        client_info: dict[str, Any],
+        stamp: Stamp = unstamped,
         report: Report = unreported,
+        notify: Notify = unheard,
     ) -> None:
-        self._starter = starter
-        self._admit = admit
-        self._limit = limit
-        self._idle_s = idle_s
-        self._start_timeout_s = start_timeout_s
-        self._report = report
+        self._starter, self._admit, self._stamp = starter, admit, stamp
+        self._budget_mb, self._idle_s, self._start_timeout_s = budget_mb, idle_s, start_timeout_s
+        self._client_info, self._report, self._notify = client_info, report, notify
+        self.counters: Counter[str] = Counter()
+        self.footprints = Footprints()
+        self.places = Places(caps, self._make_room)
+        self.pool = Pool(
+            starter=starter,
+            admit=admit,
+            stamp=stamp,
+            places=self.places,
+            footprints=self.footprints,
+            counters=self.counters,
+            idle_s=idle_s,
+            start_timeout_s=start_timeout_s,
+            most=spares,
+            report=report,
+        )
         self._all: set[Lease] = set()
+        self._shared: dict[tuple[str, str, str], Shared] = {}
+        self._by_upstream: dict[Upstream, Lease] = {}  # of single calls
         self._ending: set[asyncio.Task[None]] = set()
+        self._scales = Scales(self.footprints)
         self._closed = False
 
     def __len__(self) -> int:
@@ -71,32 +91,89 @@ class Leases:
     def __iter__(self) -> Iterator[Lease]:
         return iter(tuple(self._all))
 
+    # -- for calls
+
     def ready(self, holder: Holder, server: LockedServer, now: float) -> Upstream | None:
         """The holder's live connection to ``server``, if there is one."""
         lease = holder.leases.get(server.name)
         if lease is None or not lease.ready or lease.server is not server or lease.upstream.ended is not None:
             return None
         lease.used = now
+        lease.uses += 1
         return lease.upstream
 
-    async def open(self, holder: Holder, server: LockedServer) -> Upstream:
-        """The holder's connection to ``server``, started if need be; callers arriving meanwhile wait for the same."""
+    async def open(self, holder: Holder, server: LockedServer, *, own: bool = False) -> Upstream:
+        """A connection to ``server`` for one call of ``holder``, started if need be; calls arriving meanwhile wait for the
+        same.  ``own``: never a shared one.  Raises ``SandboxEvicted``, ``TooManySandboxes``, and what starting raises.
+        """
+        if per_call(server) and not own:
+            lease = self._begin(holder, server, CALL)
+            self._by_upstream[lease.upstream] = lease
+        elif is_stateless(server) and not own and server.name not in holder.leases:
+            lease = self._share(holder, server)
+        else:
+            lease = self._own(holder, server)
+        if lease.task is not None and not lease.ready:
+            try:
+                await asyncio.shield(lease.task)
+            except asyncio.CancelledError:
+                if lease.kind == CALL:
+                    self.end(lease)
+                raise
+        lease.uses += 1
+        return lease.upstream
+
+    def _own(self, holder: Holder, server: LockedServer) -> Lease:
         lease = holder.leases.get(server.name)
         if lease is not None and (lease.upstream.ended is not None or lease.server is not server):
-            self.end(lease)
+            self._gone(lease)
             lease = None
         if lease is None:
-            lease = self._begin(holder, server)
-        if lease.task is not None and not lease.ready:
-            await asyncio.shield(lease.task)
-        return lease.upstream
+            lost = holder.lost.pop(server.name, None)
+            if lost is not None:
+                raise lost
+            lease = self._begin(holder, server, OWN)
+            holder.leases[server.name] = lease
+        return lease
 
-    def _begin(self, holder: Holder, server: LockedServer) -> Lease:
+    def _share(self, holder: Holder, server: LockedServer) -> Lease:
+        key = (server.name, fingerprint(server), holder.version)
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = self._shared[key] = Shared(holder.version, self._client_info)
+        live = [x for x in shared.sandboxes if x.upstream.ended is None]
+        least = min(live, key=lambda x: len(x.upstream.pending), default=None)
+        crowded = (
+            least is not None and len(least.upstream.pending) >= SHARED_CALLS and self.places.room(server.name) > 0
+        )
+        if least is None or (crowded and all(x.ready for x in live)):
+            least = self._begin(shared, server, SHARED)
+            shared.sandboxes.append(least)
+        least.used = least.upstream.loop.time()
+        return least
+
+    def done(self, upstream: Upstream) -> None:
+        """A call over ``upstream`` has ended."""
+        if self._by_upstream:
+            lease = self._by_upstream.pop(upstream, None)
+            if lease is not None:
+                self.end(lease)
+        if self.places.waiting:
+            self.places.press()
+
+    def repeatable(self, upstream: Upstream, holder: Holder) -> bool:
+        """Whether a call that ``upstream`` failed can be made again without losing anything the server remembered."""
+        lease = self._by_upstream.get(upstream) or holder.leases.get(upstream.server.name)
+        own = lease is not None and lease.upstream is upstream and lease.kind == OWN
+        return not own or (lease is not None and (lease.uses <= 1 or is_stateless(lease.server)))
+
+    # -- beginning
+
+    def _begin(self, holder: Holder, server: LockedServer, kind: str) -> Lease:
         if self._closed:
             raise _shutting_down()
         loop = asyncio.get_running_loop()
-        lease = Lease(holder, server, Upstream(server, holder, loop, self._report), loop.time())
-        holder.leases[server.name] = lease
+        lease = Lease(holder, server, Upstream(server, holder, loop, self._report), loop.time(), kind)
         self._all.add(lease)
         lease.task = loop.create_task(self._start(lease))
         lease.task.add_done_callback(_retrieve)
@@ -104,9 +181,7 @@ class Leases:
 
     async def _start(self, lease: Lease) -> None:
         try:
-            await self._make_room()
-            admitted = await self._admit(lease.server)
-            await lease.upstream.open(self._starter, admitted, self._start_timeout_s)
+            await self._fill(lease)
         except BaseException as e:
             if not isinstance(e, (HarbourError, asyncio.CancelledError)):
                 log.exception("starting %s failed", lease.server.name)
@@ -114,70 +189,176 @@ class Leases:
             self.end(lease)
             if isinstance(e, asyncio.CancelledError):  # only `end` cancels a start, and others may be waiting for it
                 raise ServerExited(f"{lease.server.name} was stopped while it started", remedy="call again") from None
+            self.counters["failed_starts"] += 1
             raise
         lease.ready = True
         lease.used = lease.upstream.loop.time()
 
-    async def _make_room(self) -> None:
-        """Wait for a place under the limit, ending the sandbox that has been idle longest.  ``TooManySandboxes``."""
-        while len(self._all) + len(self._ending) > self._limit:
-            idle = [lease for lease in self._all if not lease.busy]
-            if idle:
-                self.end(min(idle, key=lambda lease: lease.used))
-            if not self._ending:
-                raise TooManySandboxes(
-                    f"all {self._limit} sandboxes are in use", remedy="wait for a call to end, or raise max_sandboxes"
-                )
-            await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
+    async def _fill(self, lease: Lease) -> None:
+        """Give ``lease`` a spare, or start its sandbox in a place of its own."""
+        server, promise, now = lease.server, Promise.of(lease.holder), lease.upstream.loop.time()
+        if server.remote:
+            self.footprints.measured(server.name, 1.0)
+        self.pool.used(server, promise, now)
+        admitted, stamp = await self._admit(server), await self._stamp(server)
+        spare = await self.pool.take(server, lease.holder, promise, admitted, stamp)
+        if spare is not None:
+            if self._by_upstream.pop(lease.upstream, None) is not None:
+                self._by_upstream[spare] = lease
+            lease.upstream, lease.held = spare, True
+            self._tell(lease, "warm_hits", "lease.warm")
+            return
+        await self.places.take(server.name)
+        lease.held = True
+        await lease.upstream.open(self._starter, admitted, self._start_timeout_s)
+        self._tell(lease, "cold_starts", "lease.cold")
+
+    def _tell(self, lease: Lease, counter: str, event: str, **more: Any) -> None:
+        self.counters[counter] += 1
+        facts = {"server": lease.server.name, "sandbox": lease.upstream.sandbox_id, "kind": lease.kind}
+        self._notify(event, **facts, session=lease.holder.label, **more)
+
+    # -- ending
 
     def end(self, lease: Lease) -> None:
         """Let go of ``lease``; its sandbox stops in the background."""
         if lease not in self._all:
             return
         self._all.discard(lease)
+        self._by_upstream.pop(lease.upstream, None)
         if lease.holder.leases.get(lease.server.name) is lease:
             del lease.holder.leases[lease.server.name]
+        if isinstance(lease.holder, Shared) and lease in lease.holder.sandboxes:
+            lease.holder.sandboxes.remove(lease)
         if lease.task is not None and not lease.task.done():
             lease.task.cancel()
-        task = asyncio.get_running_loop().create_task(self._stop(lease))
+        if lease.held:
+            self.places.ending(lease.server.name)
+        task = asyncio.get_running_loop().create_task(self._stop(lease, lease.held))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
+    def evict(self, lease: Lease, why: str, counter: str = "evictions") -> None:
+        """End ``lease`` although its client is still there; a session hears of it at its next call."""
+        self._tell(lease, counter, "lease.evicted", why=why)
+        if lease.kept:
+            lease.holder.lost[lease.server.name] = SandboxEvicted(
+                f"the sandbox of {lease.server.name} was ended {why}; what it remembered of this session is gone, and this "
+                "call was not made",
+                remedy="call again; a fresh sandbox will be started",
+                server=lease.server.name,
+            )
+        self.end(lease)
+
+    def _gone(self, lease: Lease) -> None:
+        """The server ended by itself, or its line in the lock changed: a session that has not heard of it must."""
+        if lease.upstream.ended is None:
+            self.evict(lease, "because the lock changed")
+            return
+        self._tell(lease, "crashes", "lease.crashed", why=lease.upstream.ended.message)
+        if lease.kept and lease.ready and not lease.upstream.told:
+            lease.holder.lost[lease.server.name] = lease.upstream.ended
+        self.end(lease)
+
     def end_server(self, name: str) -> None:
+        """``name`` may not run any more."""
+        self.pool.drop_server(name)
         for lease in tuple(self._all):
             if lease.server.name == name:
-                self.end(lease)
+                self.evict(lease, "because it lost its admission")
+
+    def keep_only(self, lock: Mapping[str, LockedServer]) -> None:
+        """The lock changed: what nobody's index holds on to, and is not as the lock says, ends."""
+        self.pool.keep_only(lock)
+        for lease in tuple(self._all):
+            if lease.kind == SHARED and not same_line(lease.server, lock):
+                self.evict(lease, "because the lock changed")
 
     def end_all(self, holder: Holder) -> None:
+        """``holder`` left."""
         for lease in tuple(holder.leases.values()):
             self.end(lease)
+        for lease in [x for x in self._by_upstream.values() if x.holder is holder]:
+            self.end(lease)
+        for call in [c for c in holder.calls.values() if c.upstream is not None and c.upstream.peer is not holder]:
+            assert call.upstream is not None
+            call.upstream.cancel(call, "its client left")
+            call.fail(CallCancelled("its client left"))
 
-    async def _stop(self, lease: Lease) -> None:
-        if lease.task is not None:
-            with contextlib.suppress(BaseException):
-                await lease.task
+    async def _stop(self, lease: Lease, held: bool) -> None:
         try:
+            if lease.task is not None:
+                with contextlib.suppress(BaseException):
+                    await lease.task
             await lease.upstream.stop()
         except Exception:
             log.exception("could not stop a sandbox of %s; the reaper will", lease.server.name)
+        finally:
+            if held or lease.held:  # it may have got its place in the very moment it was ended
+                self.places.free(lease.server.name, ended=held)
+
+    # -- housekeeping
 
     def sweep(self, now: float) -> None:
-        """Time out calls, and end what is dead or has been idle too long."""
+        """Time out calls, end what is dead or idle too long, keep within the memory, keep spares."""
         for lease in tuple(self._all):
             lease.upstream.sweep(now)
             if lease.busy:
                 lease.used = now
-            if lease.ready and (lease.upstream.ended is not None or now - lease.used >= self._idle_s):
-                self.end(lease)
+            elif lease.upstream.ended is not None:
+                self._gone(lease)
+            elif now - lease.used >= (RESTING_S if lease.kind == CALL else self._idle_s) and not lease.kept:
+                self.evict(lease, "because it was idle", "idle_stops")
+        self._fit(now)
+        self.pool.tick(now, self._budget_mb - self.memory_mb())
+        self.places.press()
+        self._scales.tick(self._all, now)
+
+    def memory_mb(self) -> float:
+        """What all sandboxes take that are not ending."""
+        return self.footprints.total(self.places.live())
+
+    def _fit(self, now: float) -> None:
+        """End spares, then the longest idle, while all together take more than the budget."""
+        over = self.memory_mb() - self._budget_mb
+        while over > 0:
+            if (spare := self.pool.drop_one(None)) is not None:
+                over -= self.footprints.of(spare)
+                continue
+            idle = [x for x in self._idle() if now - x.used >= RESTING_S]
+            if not idle:
+                return
+            lease = min(idle, key=_eviction_order)
+            over -= self.footprints.of(lease.server.name)
+            self.evict(lease, "because the memory for sandboxes is needed by others")
+
+    def _make_room(self, server: str | None) -> bool:
+        """Begin to end one idle sandbox (``Places``): spares first, then those nobody counts on, then the longest idle."""
+        if self.pool.drop_one(server) is not None:
+            return True
+        idle = [x for x in self._idle() if server is None or x.server.name == server]
+        if not idle:
+            return False
+        self.evict(min(idle, key=_eviction_order), "because its place was needed by others")
+        return True
+
+    def _idle(self) -> list[Lease]:
+        return [lease for lease in self._all if not lease.busy and lease.kind != CALL]
 
     async def close(self) -> None:
-        """End every lease and wait until all sandboxes are gone."""
+        """End every lease and spare, and wait until all sandboxes are gone."""
         self._closed = True
         for lease in tuple(self._all):
             lease.upstream.end(_shutting_down())
             self.end(lease)
         while self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
+        await self.pool.close()
+        await self._scales.close()
+
+
+def _eviction_order(lease: Lease) -> tuple[bool, float]:
+    return lease.kept, lease.used
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

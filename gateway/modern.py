@@ -139,6 +139,7 @@ class ModernClient(Downstream):
         state = secrets.token_urlsafe(32)
         call.next_turn(self.loop, LIMITS.park_s)
         call.outlet = NOWHERE
+        call.parked = True
         self._parked[state] = Parked(call, fingerprint(method, params), call.deadline)
         asked = {key: {"method": q.method, "params": q.params} for key, q in call.questions.items()}
         return {"resultType": "input_required", "inputRequests": asked, "requestState": state}
@@ -153,6 +154,7 @@ class ModernClient(Downstream):
                 remedy="make the call again from the start",
             )
         call, responses = parked.call, params.get("inputResponses")
+        call.parked = False
         for key, question in tuple(call.questions.items()):
             if isinstance(responses, dict) and key in responses and call.upstream is not None:
                 call.upstream.answer(question.server_id, {"result": responses[key]})

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 BURST_S: Final = 10.0  # uses within this long count as one burst: about the time in which spares are made anew
-ASSUMED_MB: Final = 96.0  # of a server not yet measured: "Node and Python servers idle at 40-120 MB" (the profile's reason)
+ASSUMED_MB: Final = (
+    96.0  # of a server not yet measured: "Node and Python servers idle at 40-120 MB" (the profile's reason)
+)
 
 Key = TypeVar("Key", bound=Hashable)
 

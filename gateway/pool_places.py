@@ -39,7 +39,7 @@ class Places:
         self.refused = 0
         self._make_room = make_room
         self._waiting: deque[_Waiter] = deque()
-        self._ending = 0
+        self._ending: Counter[str] = Counter()
 
     @property
     def taken(self) -> int:
@@ -85,13 +85,17 @@ class Places:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
-    def ending(self) -> None:
-        """The sandbox in some place has begun to end; ``free`` follows."""
-        self._ending += 1
+    def live(self) -> Counter[str]:
+        """The places whose sandboxes are not ending."""
+        return self.held - self._ending
+
+    def ending(self, server: str) -> None:
+        """The sandbox in one of ``server``'s places has begun to end; ``free`` follows."""
+        self._ending[server] += 1
 
     def free(self, server: str, *, ended: bool = False) -> None:
         """``ended``: ``ending`` announced it."""
-        self._ending -= ended
+        self._ending[server] -= ended
         self.held[server] -= 1
         if self.held[server] <= 0:
             del self.held[server]
@@ -100,7 +104,7 @@ class Places:
     def press(self) -> None:
         """Make room for those who wait, as far as anything is idle."""
         self._grant()
-        for waiter in list(self._waiting)[self._ending :]:
+        for waiter in list(self._waiting)[self._ending.total() :]:
             full = self.held[waiter.server] >= self.caps.per_server
             if not self._make_room(waiter.server if full else None) and not full:
                 return

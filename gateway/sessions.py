@@ -43,6 +43,8 @@ class Asked:
 class Session(Downstream):
     """One client connection.  ``stream`` is its standing channel (the GET stream, or stdout), when open."""
 
+    remembers = True
+
     def __init__(self, principal: Principal, session_id: str, loop: asyncio.AbstractEventLoop, view: View) -> None:
         super().__init__(principal, session_id, loop, view)
         self.id = session_id

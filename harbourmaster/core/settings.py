@@ -61,6 +61,17 @@ class Settings(BaseSettings):
     call_timeout_s: float = Field(default=120.0, gt=0, description="a server must answer a call within this")
     start_timeout_s: float = Field(default=60.0, gt=0, description="a server must finish its handshake within this")
     max_sandboxes: int = Field(default=64, ge=1)
+    max_sandboxes_per_server: int = Field(default=32, ge=1)
+    sandbox_queue: int = Field(default=256, ge=0, description="calls that may wait for a place; one more is refused")
+    sandbox_wait_s: float = Field(default=15.0, gt=0, description="how long each of them waits")
+    pool_memory_mb: int = Field(default=0, ge=0, description="for all sandboxes together; 0: a quarter of the machine's")
+    pool_spares: int = Field(default=4, ge=0, description="ready sandboxes of one kind; 0: none are made ahead")
+    runner_gateways: dict[str, str] = Field(
+        default_factory=dict, description="MCP servers that apps may name to the model runner: label -> address"
+    )
+    runner_lends_token: bool = Field(
+        default=False, description="apps without a token of their own use the gateway's tools through the runner"
+    )
     log_level: str = "info"
     secrets_backend: Literal["auto", "keyring", "age"] = Field(
         default="auto", description="auto: keyring, else age file"
@@ -133,14 +144,14 @@ class Settings(BaseSettings):
         return self.home / "held"
 
     @property
+    def profiles_dir(self) -> Path:
+        return self.home / "profiles"
+
+    @property
     def tokens_file(self) -> Path:
         return self.secrets_dir / "tokens.json"
 
     @property
-    @property
-    def profiles_dir(self) -> Path:
-        return self.home / "profiles"
-
     def trust_file(self) -> Path:
         return self.home / "trust.yaml"
 

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from gateway.gateway import Gateway
 from harbourmaster.core.settings import Settings
 from tests.gateway.harness import Http, World, locked, serving
+
+
+@pytest.fixture
+def settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Without spare sandboxes, here and in processes that tests start: what runs is what was asked for."""
+    monkeypatch.setenv("HM_POOL_SPARES", "0")
+    return Settings.load(home=home)
 
 
 @pytest.fixture

@@ -89,11 +89,15 @@ async def test_at_the_limit_the_longest_idle_sandbox_makes_room(settings: Settin
             await http.call(session, "tools/call", tool_call("counter"))
         assert world.running == 2
         assert text(await http.call(three, "tools/call", tool_call("counter"))) == "2"
+        assert code(await http.call(one, "tools/call", tool_call("counter"))) == "sandbox.evicted"
         assert text(await http.call(one, "tools/call", tool_call("counter"))) == "1", "its state went with its sandbox"
 
 
 async def test_at_the_limit_with_all_in_use_a_call_is_refused(settings: Settings, world: World) -> None:
-    async with serving(settings.model_copy(update={"max_sandboxes": 1}), world) as (gateway, http):
+    async with serving(settings.model_copy(update={"max_sandboxes": 1, "sandbox_wait_s": 0.1}), world) as (
+        gateway,
+        http,
+    ):
         one, two = await http.initialize(), await http.initialize()
         found = gateway.sessions.get(one, operator(gateway))
         assert found is not None
