@@ -17,6 +17,7 @@ from catalog.entries import find_entry
 from catalog.errors import SourceExists
 from catalog.evidence import verify_entries
 from catalog.export import export_tiles
+from catalog.search.embedder import HttpEmbedder
 from catalog.search.searcher import DEFAULT_LIMIT, Searcher, SearchRequest
 from catalog.show import entry_details
 from catalog.sources.docker_catalog import catalog_yaml
@@ -98,12 +99,26 @@ def _filters(**given: list[str] | None) -> dict[str, tuple[str, ...]]:
 
 
 def _search(request: SearchRequest, registry: str, facets: bool, as_json: bool) -> None:
-    with opened() as (store, _):
-        page = Searcher(store, registry).search(request)
+    with opened() as (store, settings):
+        page = Searcher(store, registry, _embedder(settings) if request.text else None).search(request)
     if as_json:
         print_json(page_as_dict(page))
     else:
         print_page(page, request.offset, with_facets=facets)
+
+
+def _embedder(settings: Settings) -> HttpEmbedder:
+    return HttpEmbedder(f"http://127.0.0.1:{settings.runner_port}/v1")
+
+
+@app.command()
+def learn(registry: RegistryOption = service.DEFAULT_REGISTRY) -> None:
+    """Make the vectors that let search find by meaning, with the embedding model of the running model runner."""
+    with opened() as (store, settings):
+        searcher = Searcher(store, registry, _embedder(settings))
+        for left in searcher.learn():
+            sys.stderr.write(f"\r{left} entries to go ")
+        sys.stderr.write("\rsearch finds by meaning now\n")
 
 
 @app.command()

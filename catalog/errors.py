@@ -8,6 +8,7 @@ HarbourError
 |-- EntryUnreadable         entry.unreadable      one entry cannot be read; the others go on
 |-- EntryUnknown            entry.unknown         no entry has that name
 |-- QueryInvalid            search.invalid        a search that cannot be understood
+|-- EmbedderUnavailable     search.no_embedder    no embedding model answers; search goes on by words
 |-- AdvisoryUnreadable      advisory.unreadable   one OSV record cannot be read
 `-- StatementInvalid        vex.invalid           a "not affected" statement without a known justification
 """
@@ -47,6 +48,10 @@ class EntryUnknown(NotFoundError):
 
 class QueryInvalid(UsageError):
     code = "search.invalid"
+
+
+class EmbedderUnavailable(UnavailableError):
+    code = "search.no_embedder"
 
 
 class AdvisoryUnreadable(ConfigError):

@@ -260,6 +260,16 @@ class VexStatement(SQLModel, table=True):
     made_at: str = ""
 
 
+class Embedding(SQLModel, table=True):
+    """The vector of a text in the space of a model; found by the digest of both, so that an unchanged text is kept."""
+
+    __tablename__ = "catalog_embedding"
+    digest: str = Field(primary_key=True, max_length=80)
+    model: str = Field(max_length=NAME_CHARS)
+    vector: bytes
+    """Little-endian float16, as many as the model has dimensions; length 1 but for rounding."""
+
+
 class CatalogState(SQLModel, table=True):
     """One row: the revision that every change to the catalog raises, so that indexes know when they are old."""
 

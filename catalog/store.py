@@ -18,7 +18,7 @@ from harbourmaster.core.settings import Settings
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "catalog_schema"
 MIGRATION_LOCK = 0x686D6361  # a PostgreSQL advisory lock of our own choosing: two processes never migrate at once
-HEAD = "0001"
+HEAD = "0002"
 
 
 class Store:

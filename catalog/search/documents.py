@@ -76,7 +76,7 @@ def words_of(card: Card, tools: list[tuple[str, str, list[str]]], keywords: str,
         "publisher": identifier_words(card.publisher),
         "tags": [w for tag in card.tags for w in with_joined(words(tag))],
         "category": words(card.category),
-        "about": words(" ".join(dict.fromkeys(filter(None, (glossary().about(name), glossary().about(title)))))),
+        "about": words(about(card)),
         "description": words(card.description[:MAX_FIELD_CHARS]),
         "tools": [w for t in tools for w in identifier_words(t[0])],
         "tool_text": words(" ".join(t[1] for t in tools)[:MAX_FIELD_CHARS]),
@@ -84,6 +84,12 @@ def words_of(card: Card, tools: list[tuple[str, str, list[str]]], keywords: str,
         "keywords": identifier_words(keywords[:MAX_FIELD_CHARS]),
         "readme": words(readme[:MAX_FIELD_CHARS]),
     }
+
+
+def about(card: Card) -> str:
+    """What the products in the entry's name and title are, by the glossary."""
+    texts = (glossary().about(identifier_words(card.name)), glossary().about(words(card.title)))
+    return " ".join(dict.fromkeys(filter(None, texts)))
 
 
 def load(session: Session, registry: str) -> Iterator[SearchDocument]:

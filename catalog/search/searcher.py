@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import QueryInvalid
-from catalog.search.documents import Card, load
+from catalog.search.documents import Card, SearchDocument, load
 from catalog.search.filters import FacetIndex, Mask, checked
 from catalog.search.index import Floats, Index, build
-from catalog.search.query import understand
+from catalog.search.queries import QueryVectors
+from catalog.search.query import MAX_QUERY_CHARS, understand
 from catalog.search.ranking import scores
+from catalog.search.semantic import Described, Embedder, Meaning, blended, described
 from catalog.search.turns import Turns
+from catalog.search.vectors import drop_unused, make_missing, meaning_of
 from catalog.store import Store
 
 DEFAULT_LIMIT = 20
@@ -63,13 +66,20 @@ class _Built:
     revision: int
     index: Index
     facets: FacetIndex
+    texts: tuple[Described, ...] = ()
+    meaning: Meaning | None = None
 
 
 class Searcher:
-    """Keeps the index of one registry and replaces it when the catalog's revision has moved.  Thread safe."""
+    """Keeps the index of one registry and replaces it when the catalog's revision has moved.  Thread safe.
 
-    def __init__(self, store: Store, registry: str = "default") -> None:
+    With an ``embedder``, entries near in meaning count too, once ``vectors.make_missing`` has made the vectors of all.
+    """
+
+    def __init__(self, store: Store, registry: str = "default", embedder: Embedder | None = None) -> None:
         self._store, self._registry = store, registry
+        self._embedder = embedder
+        self._vectors = QueryVectors(embedder) if embedder else None
         self._built: _Built | None = None
         self._building, self._asking = threading.Lock(), threading.Lock()
         self._known: tuple[int, int, float] = (0, -1, 0.0)
@@ -81,12 +91,22 @@ class Searcher:
         """One page; raises ``QueryInvalid`` for an unknown filter, sort or page."""
         _check(request)
         built = self._current()
+        near = self._nearness(request, built)  # asks the model before it takes its turn
         with self._turns:
-            return self._page(request, built)
+            return self._page(request, built, near)
 
-    def _page(self, request: SearchRequest, built: _Built) -> SearchPage:
+    def _nearness(self, request: SearchRequest, built: _Built) -> Floats | None:
+        """Cosines of all documents; None without a model, and for words that are still being typed."""
+        if built.meaning is None or self._vectors is None or request.prefix or not request.text.strip():
+            return None
+        vector = self._vectors.of(request.text[:MAX_QUERY_CHARS])
+        return None if vector is None else built.meaning.nearness(vector)
+
+    def _page(self, request: SearchRequest, built: _Built, near: Floats | None) -> SearchPage:
         query = understand(request.text, built.index, prefix=request.prefix)
         found = scores(query, built.index) if query.slots else None
+        if found is not None and near is not None:
+            found = blended(found, near)
         matched = found > 0 if found is not None else np.ones(len(built.index.cards), dtype=np.bool_)
         filters = checked(request.filters)
         kept = matched & built.facets.mask(filters)
@@ -135,9 +155,32 @@ class Searcher:
 
     def _build(self) -> _Built:
         revision = self._store.revision()  # before reading: a change meanwhile is then seen at the next search
+        texts: list[Described] = []
         with self._store.reading() as session:
-            index = build(load(session, self._registry))
-        return _Built(revision, index, FacetIndex(index.cards))
+            index = build(self._noting(load(session, self._registry), texts))
+        meaning = meaning_of(self._store, texts) if self._embedder else None
+        return _Built(revision, index, FacetIndex(index.cards), tuple(texts), meaning)
+
+    def _noting(self, documents: Iterator[SearchDocument], texts: list[Described]) -> Iterator[SearchDocument]:
+        for document in documents:
+            if self._embedder:
+                texts.append(described(document, self._embedder.model))
+            yield document
+
+    def learn(self) -> Iterator[int]:
+        """Make the vectors that are missing, then search with them; yields how many entries are left, now and then.
+
+        Slow, so a thread of its own may run through it after every change.  Raises ``EmbedderUnavailable``.
+        """
+        built = self._current()
+        if self._embedder is None or built.meaning is not None:
+            return
+        yield from make_missing(self._store, self._embedder, built.texts)
+        drop_unused(self._store, self._embedder.model, built.texts)
+        meaning = meaning_of(self._store, built.texts)
+        with self._building:
+            if self._built is built:
+                self._built = replace(built, meaning=meaning)
 
 
 def _check(request: SearchRequest) -> None:

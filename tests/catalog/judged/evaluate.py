@@ -1,6 +1,6 @@
 """nDCG@10 and recall@10 over the judged queries, for ours and for plain BM25 (benchmarks and tests use it).
 
-python tests/catalog/judged/evaluate.py MCP_REGISTRY_FOLDER [--half tuning|unseen] [--each]
+python tests/catalog/judged/evaluate.py MCP_REGISTRY_FOLDER [--half tuning|unseen] [--each] [--embed http://127.0.0.1:12434/v1]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from catalog import service
 from catalog.search.documents import SearchDocument, load
+from catalog.search.embedder import HttpEmbedder
 from catalog.search.searcher import Searcher, SearchRequest
 from catalog.store import Store
 from harbourmaster.core.settings import Settings
@@ -101,7 +102,10 @@ def main(folder: str, *options: str) -> None:
         store = Store.open(settings)
         service.add_source(store, "judged", "mcp-registry", folder)
         service.sync_source(store, settings, "judged")
-        searcher = Searcher(store)
+        embedder = HttpEmbedder(options[options.index("--embed") + 1]) if "--embed" in options else None
+        searcher = Searcher(store, embedder=embedder)
+        for left in searcher.learn():
+            print(f"{left} entries to embed", file=sys.stderr)
 
         def ours(query: str) -> list[str]:
             return [h.card.name for h in searcher.search(SearchRequest(query, limit=DEPTH, facets=False)).hits]
