@@ -45,7 +45,7 @@ class Demand:
             del self._bursts[burst]
         if now - self.last >= idle_s or now < self.barred_until:
             return 0
-        return max(1, min(most, max(self._bursts.values(), default=1)))
+        return min(most, max(self._bursts.values(), default=1))
 
 
 @dataclass(frozen=True, slots=True)
