@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from web.pages import catalog, login
+from web.pages import catalog, connect, login, ship
 
-PAGES = (login.router, catalog.router)
+PAGES = (login.router, catalog.router, ship.router, connect.router)

@@ -39,6 +39,9 @@ def search_context(harbour: Harbour, params: QueryParams, *, typing: bool) -> di
     asked = asked_for(params, typing=typing)
     found = harbour.searcher.search(asked)
     lock = read_lock(harbour.settings.lock_file)
+    advisories = has_advisories(harbour)
+    if not advisories:  # then nothing was compared with anything
+        found.facets.get("evidence", {}).pop("no-known-vulnerabilities", None)
     return {
         "asked": asked,
         "found": found,
@@ -47,7 +50,7 @@ def search_context(harbour: Harbour, params: QueryParams, *, typing: bool) -> di
         "facets": _facets(found.facets, asked),
         "chosen": {k: list(v) for k, v in asked.filters.items()},
         "sorts": SORTS,
-        "advisories": has_advisories(harbour),
+        "advisories": advisories,
         "enabled": {name for name, server in lock.items() if server.enabled},
         "built": set(lock),
     }

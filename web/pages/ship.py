@@ -1,0 +1,95 @@
+"""A server's page, and what can be done there: enable, disable, configure, give secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from gateway.profiles.view import DEFAULT
+from harbourmaster.core.errors import HarbourError
+from web import connecting, deeds
+from web.harbour import Harbour
+from web.identity import Who
+from web.pages.catalog import has_advisories
+from web.render import harbour_of, page
+from web.requests import CheckedForm, Operator, Viewer
+from web.ship import ship, verdict
+
+router = APIRouter()
+
+DONE = {
+    "enabled": "It is served now; connected clients are told.",
+    "disabled": "It is served no more; it stays built and locked.",
+    "configured": "Saved. The next sandbox starts with it.",
+    "secret": "The secret is kept; the next sandbox gets it.",
+    "forgotten": "The secret is forgotten.",
+}
+
+
+@router.get("/servers/{name:path}")
+def server_page(request: Request, who: Viewer, name: str, done: str = "") -> Response:
+    harbour = harbour_of(request)
+    harbour.stock()
+    return page(request, who, "ship.html", _context(harbour, who, name) | {"notice": DONE.get(done, "")})
+
+
+def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
+    found = ship(harbour, name)
+    advisories = has_advisories(harbour)
+    return found | {
+        "advisories": advisories,
+        "verdict": verdict(found["server"], advisories=advisories),
+        "config": _config(harbour, name) if found["locked"] else {},
+        "connections": connecting.connections(harbour.settings, connecting.places(), with_token=who.may("operator")),
+    }
+
+
+def _config(harbour: Harbour, name: str) -> dict[str, Any]:
+    try:
+        return deeds.profile_config(harbour.settings, DEFAULT, name)
+    except HarbourError:
+        return {}  # a profile that cannot be read: saving says why
+
+
+@router.post("/do/enable")
+def enable(request: Request, who: Operator, form: CheckedForm) -> Response:
+    name = deeds.required(form.get("name"), "the server's name")
+    deeds.switch(harbour_of(request), who, name, on=True)
+    return _back(name, "enabled")
+
+
+@router.post("/do/disable")
+def disable(request: Request, who: Operator, form: CheckedForm) -> Response:
+    name = deeds.required(form.get("name"), "the server's name")
+    deeds.switch(harbour_of(request), who, name, on=False)
+    return _back(name, "disabled")
+
+
+@router.post("/do/configure")
+def configure(request: Request, who: Operator, form: CheckedForm) -> Response:
+    name = deeds.required(form.get("name"), "the server's name")
+    deeds.configure(harbour_of(request), who, form.get("profile") or DEFAULT, name, form.below("param."))
+    return _back(name, "configured")
+
+
+@router.post("/do/secret")
+def secret(request: Request, who: Operator, form: CheckedForm) -> Response:
+    name = deeds.required(form.get("name"), "the server's name")
+    value = deeds.required(form.get("value"), "the value")
+    deeds.set_secret(harbour_of(request), who, name, form.get("secret"), value)
+    return _back(name, "secret")
+
+
+@router.post("/do/secret/forget")
+def forget(request: Request, who: Operator, form: CheckedForm) -> Response:
+    name = deeds.required(form.get("name"), "the server's name")
+    deeds.forget_secret(harbour_of(request), who, name, form.get("secret"))
+    return _back(name, "forgotten")
+
+
+def _back(name: str, done: str) -> Response:
+    return RedirectResponse(f"/servers/{quote(name, safe='/')}?done={done}", 303)
