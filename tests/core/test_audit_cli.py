@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from harbourmaster.cli import main
-from harbourmaster.cli_audit import _moment
 from harbourmaster.core import audit_trail
 from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.audit_search import moment
 from harbourmaster.core.errors import UsageError
 
 
@@ -100,10 +100,10 @@ def test_search_finds_records_that_match_every_term(
 
 def test_a_time_is_read_as_an_age_or_a_date() -> None:
     now = datetime(2026, 11, 21, 12, 0, 0, 5000, tzinfo=UTC)
-    assert _moment("90s", now) == "2026-11-21T11:58:30.005Z"
-    assert _moment("2026-11-20T01:02:03+00:00", now) == "2026-11-20T01:02:03.000Z"
+    assert moment("90s", now) == "2026-11-21T11:58:30.005Z"
+    assert moment("2026-11-20T01:02:03+00:00", now) == "2026-11-20T01:02:03.000Z"
     with pytest.raises(UsageError):
-        _moment("yesterday", now)
+        moment("yesterday", now)
 
 
 def test_a_followed_trail_shows_records_as_they_are_written(trail: Path) -> None:
