@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harbourmaster.core.errors import HarbourError
-from sandbox.egress.channel import Channel, remove_stale
-from sandbox.egress.errors import TooMuch
+from sandbox.egress import names
+from sandbox.egress.channel import Channel, Wanted, remove_stale
+from sandbox.egress.errors import HostDenied, TooMuch
 from sandbox.egress.limits import LIMITS, Limits
 from sandbox.egress.passage import Passage, Record
 from sandbox.egress.resolver import Look, Resolver, Turns
@@ -23,6 +25,8 @@ from sandbox.egress.rules import Listener, Rules
 from sandbox.egress.usage import Usage
 
 log = logging.getLogger("sandbox.egress")
+
+MAX_NAME = 253  # characters of a host name, RFC 1035 2.3.4
 
 
 class Outlet:
@@ -42,7 +46,11 @@ class Outlet:
         self._broker = broker
         self._starts = float(broker.limits.burst)  # a bucket of connections it may begin now
         self._dropped = 0
-        self.channel = Channel(broker.directory, self._connected, self._relay_gone)
+        self._questions = float(broker.limits.questions_burst)
+        self._addresses = dict(rules.hosts())
+        self._unknown: set[str] = set()  # names asked for that no rule allows
+        self._unknown_more = self._unanswered = 0
+        self.channel = Channel(broker.directory, self._connected, self._asked, self._relay_gone)
 
     def record(self, facts: dict[str, Any]) -> None:
         """Raises what the audit raises: then nothing may pass."""
@@ -63,33 +71,73 @@ class Outlet:
         self._broker.outlets.discard(self)
 
     def sweep(self, now: float, seconds: float) -> None:
-        self._starts = min(self._starts + self.limits.starts_per_s * seconds, self.limits.burst)
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            why = f"{dropped} connections beyond {self.limits.starts_per_s:g} a second"
-            with contextlib.suppress(HarbourError):
-                self.record({"event": "refuse", "verdict": "deny", "code": TooMuch.code, "why": why, "count": dropped})
+        limits = self.limits
+        self._starts = min(self._starts + limits.starts_per_s * seconds, limits.burst)
+        self._questions = min(self._questions + limits.questions_per_s * seconds, limits.questions_burst)
+        dropped, self._dropped = self._dropped, 0
+        self._refused_together(TooMuch.code, dropped, f"{dropped} connections beyond {limits.starts_per_s:g} a second")
+        many, self._unanswered = self._unanswered, 0
+        self._refused_together(
+            TooMuch.code, many, f"{many} questions for names beyond {limits.questions_per_s:g} a second"
+        )
+        more, self._unknown_more = self._unknown_more, 0
+        self._refused_together(HostDenied.code, more, f"{more} more questions for names that no rule allows")
         for passage in list(self.passages.values()):
             passage.sweep(now)
         for usage in self.usage.values():
             usage.sweep(seconds)
 
-    def _connected(self, number: int, connection: Any) -> None:
-        if number >= len(self.listeners) or self._starts < 1:
-            self._dropped += 1  # recorded together: a server that does nothing but connect must not fill the audit
+    def _refused_together(self, code: str, count: int, why: str) -> None:
+        """What a server does over and over is one record: it must not fill the audit."""
+        if count:
+            with contextlib.suppress(HarbourError):
+                self.record({"event": "refuse", "verdict": "deny", "code": code, "why": why, "count": count})
+
+    def _connected(self, wanted: Wanted, connection: socket.socket) -> None:
+        if wanted.number >= len(self.listeners) or self._starts < 1:
+            self._dropped += 1
             connection.close()
             return
         self._starts -= 1
-        passage = Passage(
-            self, self.listeners[number], connection, crowded=len(self.passages) >= self.limits.connections
-        )
+        passage = self._passage(wanted, connection)
         task = asyncio.get_running_loop().create_task(passage.run())
         self.passages[task] = passage
         task.add_done_callback(self._passed)
 
+    def _passage(self, wanted: Wanted, connection: socket.socket) -> Passage:
+        crowded = len(self.passages) >= self.limits.connections
+        return Passage(self, self.listeners[wanted.number], connection, crowded=crowded)
+
+    def _asked(self, question: bytes) -> bytes | None:
+        """The answer to a DNS query; none beyond so many a second."""
+        if self._questions < 1:
+            self._unanswered += 1
+            return None
+        self._questions -= 1
+        return names.answer(question, self.address_of)
+
+    def address_of(self, name: str) -> str | None:
+        """The loopback address of a name; None, and a line in the audit, where no rule allows it."""
+        if (address := self._addresses.get(name)) is None:
+            self._not_allowed(name)
+        return address
+
+    def _not_allowed(self, name: str) -> None:
+        if name in self._unknown:
+            return
+        if len(self._unknown) >= self.limits.unknown_names:
+            self._unknown_more += 1
+            return
+        self._unknown.add(name)
+        facts = {"host": name[:MAX_NAME], "rule": "", "code": HostDenied.code, "why": "no rule allows this name"}
+        with contextlib.suppress(HarbourError):
+            self.record({"event": "refuse", "verdict": "deny", **facts})
+
     def _passed(self, task: asyncio.Task[None]) -> None:
-        self.passages.pop(task, None)
-        if not task.cancelled() and (e := task.exception()) is not None:
+        passage = self.passages.pop(task)
+        if task.cancelled():  # perhaps before it began, and then nothing of its own has closed anything
+            passage.abandon()
+        elif (e := task.exception()) is not None:
             log.error("a connection of %s ended in a fault of ours", self.server, exc_info=e)
 
     def _relay_gone(self) -> None:

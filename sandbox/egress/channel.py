@@ -14,6 +14,8 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harbourmaster.core.files import make_private_dir
@@ -22,18 +24,36 @@ SOCKET = "s"
 BACKLOG = 1024
 CONTROL = 0xFFFF  # relay.c
 GO_ON = b"K"  # relay.c
+HELLO = 8  # relay.c: number, IPv4 address, port
+FRAME = 8  # relay.c: size, IPv4 address, port
+MAX_DATAGRAM = 1232  # relay.c
+QUESTIONS_PER_TURN = 64  # then what else happens has its turn
 STALE_S = 60.0  # a folder this old has had its listener for long, if it ever gets one
-GREETING_S = 10.0  # the relay writes its two bytes at once
+GREETING_S = 10.0  # the relay writes its words at once
 
-OnConnection = Callable[[int, socket.socket], None]
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the client connected to, inside the sandbox: the listener's ``number``, and the address itself."""
+
+    number: int
+    address: str
+    port: int
+
+
+OnConnection = Callable[[Wanted, socket.socket], None]
+OnQuestion = Callable[[bytes], bytes | None]  # a DNS query; its answer, None for none
 
 
 class Channel:
-    """Listens; hands over each connection with its listener's number; ``ready`` when the relay is."""
+    """Listens; hands over each connection with what it wanted; ``ready`` when the relay is."""
 
-    def __init__(self, directory: Path, on_connection: OnConnection, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, directory: Path, on_connection: OnConnection, on_question: OnQuestion, on_gone: Callable[[], None]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_connection, self._on_gone = on_connection, on_gone
+        self._on_connection, self._on_question, self._on_gone = on_connection, on_question, on_gone
+        self._frames = b""
         self._tasks: set[asyncio.Task[None]] = set()
         self._control: socket.socket | None = None
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -65,27 +85,70 @@ class Channel:
             connection.setblocking(False)
             task = self._loop.create_task(self._greet(connection))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._greeted, connection))
 
     async def _greet(self, connection: socket.socket) -> None:
         hello = b""
         try:
             async with asyncio.timeout(GREETING_S):
-                while len(hello) < 2 and (more := await self._loop.sock_recv(connection, 2 - len(hello))):
+                while len(hello) < HELLO and (more := await self._loop.sock_recv(connection, HELLO - len(hello))):
                     hello += more
         except (OSError, asyncio.CancelledError):
             hello = b""
-        if len(hello) < 2:
+        if len(hello) < HELLO:
             connection.close()
-        elif (number := int.from_bytes(hello, "big")) != CONTROL:
-            self._on_connection(number, connection)
+        elif (number := int.from_bytes(hello[:2], "big")) != CONTROL:
+            address, port = socket.inet_ntoa(hello[2:6]), int.from_bytes(hello[6:], "big")
+            self._on_connection(Wanted(number, address, port), connection)
         elif self._control is None:
             self._control = connection
-            self._loop.add_reader(connection, self._relay_ended)
+            self._loop.add_reader(connection, self._control_says)
             if not self.ready.done():
                 self.ready.set_result(None)
         else:
             connection.close()
+
+    def _greeted(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # before it began, so nobody else closes it
+            connection.close()
+
+    def _control_says(self) -> None:
+        """Questions for the name server, or the end of the relay."""
+        assert self._control is not None
+        try:
+            data = self._control.recv(QUESTIONS_PER_TURN * 64)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._relay_ended()
+            return
+        self._frames += data
+        while len(self._frames) >= FRAME and self._control is not None:
+            end = FRAME + int.from_bytes(self._frames[:2], "big")
+            if end > FRAME + MAX_DATAGRAM:
+                self._relay_ended()
+                return
+            if len(self._frames) < end:
+                return
+            frame, self._frames = self._frames[:end], self._frames[end:]
+            self._reply(frame[2:FRAME], frame[FRAME:])
+
+    def _reply(self, asker: bytes, question: bytes) -> None:
+        answer = self._on_question(question)
+        if answer is None or len(answer) > MAX_DATAGRAM or self._control is None:
+            return
+        frame = len(answer).to_bytes(2, "big") + asker + answer
+        try:
+            sent = self._control.send(frame)
+        except (BlockingIOError, InterruptedError):
+            return  # lost, as datagrams are
+        except OSError:
+            sent = 0
+        if sent != len(frame):
+            self._relay_ended()
 
     def _relay_ended(self) -> None:
         control, self._control = self._control, None

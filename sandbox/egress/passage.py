@@ -61,6 +61,10 @@ class Passage:
         if self._flow is not None:
             self._flow.cut(why)
 
+    def abandon(self) -> None:
+        """Let go of the relay's connection; for a passage that is over, or never began."""
+        self._relay.close()
+
     def sweep(self, now: float) -> None:
         if self._flow is not None and now - self._flow.moved > self._outlet.limits.idle_s:
             self._flow.cut("idle")

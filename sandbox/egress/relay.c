@@ -1,11 +1,15 @@
 /* The relay: listens on loopback addresses of an otherwise empty network name space and passes each connection on over a
  * Unix socket.  It decides nothing: the broker behind the socket does, and knows the sandbox by the socket itself.
  *
- *   relay SOCKET ADDRESS:PORT...      IPv4, one listener per rule, in the broker's order
+ *   relay SOCKET [dns=ADDRESS:PORT] ADDRESS:PORT...      IPv4, one listener per rule, in the broker's order
  *
- * Each connection to SOCKET starts with two bytes, big-endian: the listener's number, or 65535 for the one control
- * connection, which is opened when all listeners are ready and carries nothing else.  When it ends, so does the relay, and
- * with it every listener: no broker, no network.  The broker's first byte is 'K' (go on); anything else resets the client.
+ * Each connection to SOCKET starts with eight bytes, big-endian: the listener's number, the address and the port that the
+ * client asked for; or 65535 and zeros for the one control connection, which is opened when all listeners are ready.  When
+ * it ends, so does the relay, and with it every listener: no broker, no network.  The broker's first byte to a client is
+ * 'K' (go on); anything else resets it.
+ *
+ * The control connection carries questions to the name server at dns=, both ways in frames: the size of the datagram (two
+ * bytes), who asks (six bytes, address and port, which the broker hands back) and the datagram.
  *
  * One thread, no buffering: bytes are peeked at, sent, and only then taken, so a slow reader is felt by the writer and a
  * thousand connections cost a thousand times 96 bytes.
@@ -31,8 +35,11 @@
 #define MAX_CONNECTIONS 1024
 #define ROUNDS 4 /* reads of one direction before others get their turn */
 #define EVENTS 64
+#define HELLO 8
+#define FRAME 8           /* before each datagram */
+#define MAX_DATAGRAM 1232 /* DNS Flag Day 2020; a question is some 50 bytes */
 
-enum kind { LISTENER, CONTROL_END, CLIENT, BROKER };
+enum kind { LISTENER, CONTROL_END, NAMES, CLIENT, BROKER };
 
 struct end {
     enum kind kind;
@@ -54,6 +61,8 @@ struct connection {
 static int poller, open_connections;
 static struct sockaddr_un address;
 static char buffer[256 * 1024];
+static unsigned char said[FRAME + MAX_DATAGRAM]; /* of the broker on the control connection, not a whole frame yet */
+static size_t heard_so_far;
 static struct connection *garbage;
 
 static void die(int status, const char *what) {
@@ -72,7 +81,7 @@ static void watch(struct end *end, uint32_t events) {
     if (epoll_ctl(poller, how, end->fd, &e) < 0) die(4, "epoll_ctl");
 }
 
-static int listen_at(char *text) {
+static int listen_at(char *text, int type) {
     struct sockaddr_in in = {.sin_family = AF_INET};
     char *colon = strrchr(text, ':');
     int one = 1, fd;
@@ -80,18 +89,21 @@ static int listen_at(char *text) {
     *colon = 0;
     in.sin_port = htons((uint16_t)atoi(colon + 1));
     if (inet_pton(AF_INET, text, &in.sin_addr) != 1) { errno = EINVAL; die(2, text); }
-    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0) die(3, "socket");
-    if (bind(fd, (struct sockaddr *)&in, sizeof in) < 0 || listen(fd, 1024) < 0) die(3, "listen");
+    if (bind(fd, (struct sockaddr *)&in, sizeof in) < 0) die(3, "bind");
+    if (type == SOCK_STREAM && listen(fd, 1024) < 0) die(3, "listen");
     return fd;
 }
 
-/* A connection to the broker that has said its number; -1 if there is none to be had at once. */
-static int reach(uint16_t number, int flags) {
-    unsigned char hello[2] = {(unsigned char)(number >> 8), (unsigned char)number};
+/* A connection to the broker that has said what it is; -1 if there is none to be had at once. */
+static int reach(uint16_t number, const struct sockaddr_in *wanted, int flags) {
+    unsigned char hello[HELLO] = {(unsigned char)(number >> 8), (unsigned char)number};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0) return -1;
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 || send(fd, hello, 2, MSG_NOSIGNAL) != 2) {
+    memcpy(hello + 2, &wanted->sin_addr, 4);
+    memcpy(hello + 6, &wanted->sin_port, 2);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 || send(fd, hello, HELLO, MSG_NOSIGNAL) != HELLO) {
         close(fd);
         return -1;
     }
@@ -117,10 +129,13 @@ static void finish(struct connection *c, int with_reset) {
 
 static void welcome(struct end *listener) {
     struct connection *c = NULL;
+    struct sockaddr_in wanted = {0};
+    socklen_t size = sizeof wanted;
     int one = 1, broker = -1, client = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (client < 0) return;
     on_close(client, 1); /* also when we die: only an end that both sides made is one */
-    if (open_connections < MAX_CONNECTIONS) broker = reach(listener->number, SOCK_NONBLOCK);
+    if (open_connections < MAX_CONNECTIONS && !getsockname(client, (struct sockaddr *)&wanted, &size))
+        broker = reach(listener->number, &wanted, SOCK_NONBLOCK);
     if (broker >= 0) c = calloc(1, sizeof *c);
     if (!c) {
         close(client);
@@ -192,6 +207,41 @@ static void serve(struct end *end, uint32_t events) {
     watch(&c->broker, (c->done[1] || c->blocked[1] ? 0 : EPOLLIN) | (c->blocked[0] ? EPOLLOUT : 0));
 }
 
+/* A question for the broker.  One that it has no room for is lost, as datagrams are; who asks will ask again. */
+static void ask(int names, int control) {
+    unsigned char frame[FRAME + MAX_DATAGRAM + 1];
+    struct sockaddr_in from = {0};
+    socklen_t size = sizeof from;
+    ssize_t n = recvfrom(names, frame + FRAME, MAX_DATAGRAM + 1, 0, (struct sockaddr *)&from, &size), sent;
+    if (n <= 0 || n > MAX_DATAGRAM) return;
+    frame[0] = (unsigned char)(n >> 8);
+    frame[1] = (unsigned char)n;
+    memcpy(frame + 2, &from.sin_addr, 4);
+    memcpy(frame + 6, &from.sin_port, 2);
+    sent = send(control, frame, (size_t)(FRAME + n), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0 && sent < FRAME + n) die(6, "control"); /* half a frame: what follows would be read wrongly */
+}
+
+/* Answers from the broker.  0: it is gone, or speaks another language. */
+static int answer(int names, int control) {
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    ssize_t n = recv(control, said + heard_so_far, sizeof said - heard_so_far, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 1;
+    if (n <= 0 || names < 0) return 0;
+    heard_so_far += (size_t)n;
+    while (heard_so_far >= FRAME) {
+        size_t size = (size_t)said[0] << 8 | said[1];
+        if (size > MAX_DATAGRAM) return 0;
+        if (heard_so_far < FRAME + size) break;
+        memcpy(&to.sin_addr, said + 2, 4);
+        memcpy(&to.sin_port, said + 6, 2);
+        (void)!sendto(names, said + FRAME, size, MSG_NOSIGNAL, (struct sockaddr *)&to, sizeof to);
+        heard_so_far -= FRAME + size;
+        memmove(said, said + FRAME + size, heard_so_far);
+    }
+    return 1;
+}
+
 static void free_garbage(void) {
     while (garbage) {
         struct connection *next = garbage->next;
@@ -201,23 +251,29 @@ static void free_garbage(void) {
 }
 
 int main(int argc, char **argv) {
-    static struct end listeners[MAX_LISTENERS], control;
+    static struct end listeners[MAX_LISTENERS], control, names = {.kind = NAMES, .fd = -1};
+    static const struct sockaddr_in nobody;
     struct epoll_event events[EVENTS];
-    int i, n;
+    int i, n, first = 2;
     signal(SIGTERM, ended);
     signal(SIGINT, ended);
-    if (argc < 2 || argc - 2 > MAX_LISTENERS || strlen(argv[1]) >= sizeof address.sun_path) {
-        fprintf(stderr, "usage: relay SOCKET ADDRESS:PORT...\n");
+    if (argc > 2 && !strncmp(argv[2], "dns=", 4)) first = 3;
+    if (argc < 2 || argc - first > MAX_LISTENERS || strlen(argv[1]) >= sizeof address.sun_path) {
+        fprintf(stderr, "usage: relay SOCKET [dns=ADDRESS:PORT] ADDRESS:PORT...\n");
         return 2;
     }
     address.sun_family = AF_UNIX;
     strcpy(address.sun_path, argv[1]);
     if ((poller = epoll_create1(EPOLL_CLOEXEC)) < 0) die(4, "epoll_create1");
-    for (i = 0; i < argc - 2; i++) {
-        listeners[i] = (struct end){.kind = LISTENER, .fd = listen_at(argv[i + 2]), .number = (uint16_t)i};
+    if (first == 3) {
+        names.fd = listen_at(argv[2] + 4, SOCK_DGRAM);
+        watch(&names, EPOLLIN);
+    }
+    for (i = 0; i < argc - first; i++) {
+        listeners[i] = (struct end){.kind = LISTENER, .fd = listen_at(argv[i + first], SOCK_STREAM), .number = (uint16_t)i};
         watch(&listeners[i], EPOLLIN);
     }
-    control = (struct end){.kind = CONTROL_END, .fd = reach(CONTROL, 0)};
+    control = (struct end){.kind = CONTROL_END, .fd = reach(CONTROL, &nobody, 0)};
     if (control.fd < 0) die(5, "no broker");
     watch(&control, EPOLLIN | EPOLLRDHUP);
     for (;;) {
@@ -225,8 +281,10 @@ int main(int argc, char **argv) {
         if (n < 0 && errno != EINTR) die(4, "epoll_wait");
         for (i = 0; i < n; i++) {
             struct end *end = events[i].data.ptr;
-            if (end->kind == CONTROL_END) return 0;
-            if (end->kind == LISTENER) welcome(end); else serve(end, events[i].events);
+            if (end->kind == CONTROL_END && !answer(names.fd, control.fd)) return 0;
+            if (end->kind == NAMES) ask(names.fd, control.fd);
+            else if (end->kind == LISTENER) welcome(end);
+            else if (end->kind != CONTROL_END) serve(end, events[i].events);
         }
         free_garbage();
     }

@@ -24,11 +24,16 @@ async def first_record(
     outlet = broker.open("test", Rules.parse({"hosts": [rule], "private": [rule] if private else []}))
     connection = knock(outlet.channel.directory)
     try:
-        connection.sendall(b"\0\0" + say)
+        connection.sendall(hello(0) + say)
         return await asyncio.wait_for(records.get(), PATIENCE_S)
     finally:
         connection.close()
         await broker.close()
+
+
+def hello(number: int) -> bytes:
+    """What a relay says first (relay.c)."""
+    return number.to_bytes(2, "big") + bytes(6)
 
 
 def knock(directory: Path) -> socket.socket:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from sandbox.egress.broker import Broker
+from sandbox.egress.channel import CONTROL, Wanted
 from sandbox.egress.errors import ResolveFailed
 from sandbox.egress.limits import LIMITS
 from sandbox.egress.resolver import AT_ONCE, Place, Resolver, Turns
 from sandbox.egress.rules import Rules
-from tests.sandbox.egress_direct import first_record, knock
+from tests.sandbox.egress_direct import first_record, hello, knock
 from tests.sandbox.egress_world import PATIENCE_S, Names, serving
 
 
@@ -72,7 +73,7 @@ async def test_a_listener_that_does_not_exist_is_nobodys(tmp_path: Path) -> None
     broker = Broker(tmp_path / "egress", records.append, look=Names().look)
     outlet = broker.open("test", Rules.parse({"hosts": ["api.test:1"]}))
     connection = knock(outlet.channel.directory)
-    connection.sendall(b"\x00\x07")
+    connection.sendall(hello(7))
     assert await asyncio.to_thread(connection.recv, 1) == b""
     connection.close()
     await broker.close()
@@ -82,9 +83,9 @@ async def test_only_one_relay_may_speak_for_a_sandbox(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "egress", lambda _: None, look=Names().look)
     outlet = broker.open("test", Rules.parse({"hosts": ["api.test:1"]}))
     first, second = knock(outlet.channel.directory), knock(outlet.channel.directory)
-    first.sendall(b"\xff\xff")
+    first.sendall(hello(CONTROL))
     await asyncio.wait_for(outlet.channel.ready, PATIENCE_S)
-    second.sendall(b"\xff\xff")
+    second.sendall(hello(CONTROL))
     assert await asyncio.to_thread(second.recv, 1) == b""
     first.close()
     second.close()
@@ -105,7 +106,24 @@ async def test_a_client_that_says_nothing_on_a_tls_port_is_not_waited_for_for_ev
     broker = Broker(tmp_path / "e", records.put_nowait, look=Names().look, limits=replace(LIMITS, hello_s=0.05))
     outlet = broker.open("test", Rules.parse({"hosts": ["api.test:443"]}))
     connection: socket.socket = knock(outlet.channel.directory)
-    connection.sendall(b"\0\0")
+    connection.sendall(hello(0))
     assert (await asyncio.wait_for(records.get(), PATIENCE_S))["code"] == "egress.timeout"
     connection.close()
+    await broker.close()
+
+
+async def test_a_connection_that_comes_with_the_relay_s_end_is_closed(tmp_path: Path) -> None:
+    """Both are seen in one turn of the event loop, so what was to serve the connection never begins."""
+    broker = Broker(tmp_path / "egress", lambda _: None, look=Names().look)
+    outlet = broker.open("test", Rules.parse({"hosts": ["api.test:1"]}))
+    ours, relay = socket.socketpair()
+    outlet._connected(Wanted(0, "127.77.1.1", 1), relay)
+    waiting = knock(outlet.channel.directory)
+    outlet.channel._accept()
+    outlet.close()
+    assert await asyncio.to_thread(waiting.recv, 1) == b""
+    assert relay.fileno() == -1
+    assert outlet.passages == {}
+    ours.close()
+    waiting.close()
     await broker.close()

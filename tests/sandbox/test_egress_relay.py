@@ -99,6 +99,30 @@ async def test_nothing_but_the_rule_is_reachable(world: World) -> None:
         v6 = await box.ask("connect 2606:4700:4700::1111 443")
         assert v6 in (f"fail {errno.ENETUNREACH}", f"fail {errno.EADDRNOTAVAIL}")
     assert world.names.asked == []
+    asked = await world.recorded("refuse", 2)  # of its own name server; nobody else heard of them
+    assert [(r["host"], r["code"]) for r in asked] == [
+        ("other.test", "egress.host_denied"),
+        ("secret-data.db.test", "egress.host_denied"),
+    ]
+
+
+async def test_names_are_asked_for_as_often_as_a_server_likes_and_the_audit_is_not_flooded(world: World) -> None:
+    world.limited(unknown_names=3, sweep_s=0.05)
+    box = await world.box("db.test:5432")
+    for i in range(40):
+        assert await box.ask(f"connect leak-{i}.test 5432") == "noname"
+    refused = await world.recorded("refuse", 40)
+    assert [r["host"] for r in refused if "host" in r] == ["leak-0.test", "leak-1.test", "leak-2.test"]
+    assert len(refused) < 20
+
+
+async def test_questions_beyond_the_limit_are_not_answered(world: World) -> None:
+    world.limited(questions_burst=8, questions_per_s=0.0, sweep_s=0.05)
+    box = await world.box("db.test:5432", env={"RES_OPTIONS": "timeout:1 attempts:1"})
+    said = [await box.ask(f"connect leak-{i}.test 5432") for i in range(5)]
+    assert said == ["noname"] * 5
+    refused = await world.recorded("refuse", 6)
+    assert sum(r["count"] for r in refused if r["code"] == "egress.limit") >= 2
 
 
 async def test_two_hosts_with_the_same_port_are_told_apart(world: World) -> None:
