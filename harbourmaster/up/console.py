@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from catalog.search.embedder import HttpEmbedder
 from catalog.search.searcher import Searcher
 from catalog.store import Store
+from catalog.upkeep import Upkeep
 from gateway.held import HeldFiles, approved
 from gateway.lock import read_lock
 from harbourmaster.core.audit import AuditLog
@@ -26,21 +28,26 @@ def composed_console(settings: Settings) -> Iterator[Harbour]:
     """Raises what keeps it from starting: a database that cannot be opened, a tokens file that cannot be read."""
     store = Store.open(settings)
     stock = Stock(store, settings)
+    embedder = HttpEmbedder(f"http://127.0.0.1:{settings.runner_port}/v1")
+    searcher = Searcher(store, embedder=embedder)
+    upkeep = Upkeep(store, settings, searcher)
     try:
-        yield Harbour(
-            settings=settings,
-            store=store,
-            searcher=Searcher(store),
-            access=Access.of(settings),
-            examine=lambda: [finding.as_dict() for finding in examine(settings)],
-            report=lambda: status_report(settings),
-            held=lambda: held(settings),
-            approve=lambda name, pin: approve(settings, name, pin),
-            record=lambda facts: record(settings, facts),
-            stock=stock.refresh,
-        )
+        with upkeep:
+            yield Harbour(
+                settings=settings,
+                store=store,
+                searcher=searcher,
+                access=Access.of(settings),
+                examine=lambda: [finding.as_dict() for finding in examine(settings)],
+                report=lambda: status_report(settings),
+                held=lambda: held(settings),
+                approve=lambda name, pin: approve(settings, name, pin),
+                record=lambda facts: record(settings, facts),
+                stock=stock.refresh,
+            )
     finally:
         stock.close()
+        embedder.close()
         store.close()
 
 
