@@ -162,7 +162,7 @@ async def test_a_change_that_concerns_no_value_keeps_the_sandbox_and_one_that_do
     assert gateway.view("home").index.servers["gamma"].run["command"] == ["--place", "here"]
     assert gateway.view("home").index.servers["gamma"].run["env"] == {"PLACE": "here"}
     write(settings, "home", {"servers": {"gamma": {"config": {"place": "there"}}}})
-    await until(lambda: world.running == 0, "the end of the sandbox with the old value")
+    await until(lambda: world.started[0].process.returncode is not None, "the end of the sandbox with the old value")
 
 
 async def test_a_server_without_its_value_is_listed_and_its_calls_say_which_command_sets_it(
@@ -200,7 +200,7 @@ async def test_a_profile_that_is_removed_takes_its_sandboxes_and_paths_with_it(
     session = await home.initialize()
     assert text(await home.call(session, "tools/call", tool_call("whoami")))
     ProfileFiles(settings.profiles_dir).remove("home")
-    await until(lambda: world.running == 0)
+    await until(lambda: world.started[0].process.returncode is not None)
     assert (await home.request(body={})).json["error"]["data"]["code"] == "profile.unknown"
 
 
