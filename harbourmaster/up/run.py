@@ -112,9 +112,9 @@ def _also(settings: Settings) -> str:
     addresses = state.addresses if state else {}
     lines = ""
     if console := addresses.get("console"):
-        lines += f"  Look around          http://{console}/   (log in with: ./hm console token)\n"
+        lines += f"  Look around          http://{console}/   (log in once with the link of: ./hm console link)\n"
     if runner := addresses.get("runner"):
-        progress = "" if model_state(settings) == "ready" else "   (its engine is being compiled: some minutes)"
+        progress = "" if model_state(settings) == "ready" else "   (in some minutes: ./hm model status)"
         lines += (
             f'  Ask a local model    ./hm model run ai/smollm2 "..."   OpenAI API at http://{runner}/v1{progress}\n'
         )
