@@ -18,6 +18,7 @@ from gateway.remote.errors import (
     RemoteFailed,
     RemoteForbidden,
     RemoteRedirected,
+    ScopeRequired,
 )
 from gateway.remote.net import Head, Headers, Response, Web
 from gateway.upstream import OnExit, OnLine
@@ -88,6 +89,7 @@ class Box:
         self._on_exit = on_exit
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
+        self.refusal: LoginRequired | ScopeRequired | None = None  # the last one: for whoever can log in
 
     # -- the sandbox's interface
 
@@ -170,6 +172,8 @@ class Box:
 
     def fail(self, request_id: RequestId | None, error: HarbourError) -> None:
         """Answer a request with ``error``; what nobody waits for goes to the log."""
+        if isinstance(error, LoginRequired | ScopeRequired):
+            self.refusal = error
         if request_id is None:
             log.warning("%s: %s [%s]", self.server, IN_USE.redact(error.message), error.code)
         elif not self._over:

@@ -44,7 +44,13 @@ class RemoteClosed(UnavailableError):
 
 
 class LoginRequired(UnavailableError):
+    """``challenge``: the WWW-Authenticate header, which says where to begin."""
+
     code = "remote.login_required"
+
+    def __init__(self, message: str, *, remedy: str = "", challenge: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.challenge = challenge
 
 
 class RemoteRedirected(RefusedError):

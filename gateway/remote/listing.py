@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from mcp_types.jsonrpc import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
+
 from gateway import eras
 from gateway.drift import LISTS
 from gateway.errors import BadRequest, ServerExited
@@ -25,7 +27,6 @@ CAPABILITIES: Final[dict[str, Any]] = {
     "sampling": {},
     "elicitation": {"form": {}, "url": {}},
 }
-METHOD_NOT_FOUND: Final = -32601
 _KEPT: Final = ("serverInfo", "capabilities", "instructions")
 
 Start = Callable[[str, OnLine, OnExit], Awaitable[Sandbox]]  # (revision, ...): a connection that speaks it
@@ -79,7 +80,7 @@ class Conversation:
 
     async def greet(self) -> dict[str, Any]:
         if self._modern:
-            about = await self._result("server/discover", {})
+            about = self._checked("server/discover", await self._discover())
             if self._version not in (about.get("supportedVersions") or [self._version]):
                 raise self._failed("does not speak this revision")
             meta = about.get("_meta") or {}
@@ -90,6 +91,15 @@ class Conversation:
             raise self._failed("speaks no revision that we know")
         self._write({"jsonrpc": "2.0", "method": "notifications/initialized"})
         return about
+
+    async def _discover(self) -> dict[str, Any]:
+        """Asked once more when the server says that it does speak this revision."""
+        body = await self.request("server/discover", {})
+        error = body.get("error") or {}
+        known = (error.get("data") or {}).get("supported") or ()
+        if error.get("code") == UNSUPPORTED_PROTOCOL_VERSION and self._version in known:
+            body = await self.request("server/discover", {})
+        return body
 
     async def pages(self, method: str, key: str) -> list[Any]:
         items: list[Any] = []
@@ -156,6 +166,9 @@ class Conversation:
 
     def _checked(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
         result = body.get("result")
+        refusal = getattr(self.box, "refusal", None)
+        if not isinstance(result, dict) and isinstance(refusal, HarbourError):
+            raise refusal
         if not isinstance(result, dict):
             error = body.get("error")
             said = str(error.get("message", "") if isinstance(error, dict) else "no result")[:500]

@@ -1,0 +1,124 @@
+"""Keeps one server's token while the gateway runs: gives it to each request, renews it, notices a new login.
+
+Only one renewal at a time, across processes too: a refresh token is often good for one use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from gateway.remote.errors import LoginRequired, ScopeRequired
+from gateway.remote.net import Head, Headers, Web
+from gateway.remote.oauth.errors import TokenFailed
+from gateway.remote.oauth.flow import renew
+from gateway.remote.oauth.grant import Grant, Vault
+from gateway.remote.oauth.metadata import challenge_of
+from harbourmaster.core.files import file_lock
+
+AUTHORIZATION = b"authorization"
+
+
+class Keeper:
+    """``gateway.remote.box.Credentials`` from the grant in ``vault``, for the server at ``url`` and no other."""
+
+    def __init__(
+        self, server: str, url: str, web: Web, vault: Vault, guard: Path, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._server = server
+        self._url = url
+        self._web = web
+        self._vault = vault
+        self._guard = guard
+        self._clock = clock
+        self._grant: Grant | None = None
+        self._loaded = False
+        self._turn = asyncio.Lock()
+
+    async def headers(self) -> Headers:
+        if not self._loaded:
+            await self._load()
+        grant = self._grant
+        if grant is not None and grant.refresh_token and not grant.fresh(self._clock()):
+            with contextlib.suppress(TokenFailed):  # perhaps the server's clock is slower; if not, it says so
+                await self._renew(grant)
+        if self._grant is None:
+            return []
+        return [(AUTHORIZATION, b"Bearer " + self._grant.access_token.encode())]
+
+    async def refused(self, head: Head, sent: Headers) -> bool:
+        header = head.header(b"www-authenticate")
+        challenge = challenge_of(header)
+        if head.status == 403:
+            if not challenge.wants_scope:
+                return False
+            if await self._replaced(dict(sent).get(AUTHORIZATION, b"")):
+                return True
+            asked = " ".join(challenge.scope or ())
+            raise ScopeRequired(
+                f"{self._server} wants more than was granted for this: {asked or 'no scope is named'}",
+                remedy=f"log in again and grant it: hm server login {self._server}"
+                + "".join(f" --scope {scope}" for scope in challenge.scope or ()),
+                challenge=header,
+            )
+        if await self._newer(dict(sent).get(AUTHORIZATION, b"")):
+            return True
+        raise self._login_required(header)
+
+    async def _newer(self, refused: bytes) -> bool:
+        """Whether there is another token than the one refused, by a login meanwhile or by renewal."""
+        if await self._replaced(refused):
+            return True
+        grant = self._grant
+        if grant is None or not grant.refresh_token:
+            return False
+        try:
+            await self._renew(grant)
+        except TokenFailed:
+            return False
+        return True
+
+    async def _replaced(self, refused: bytes) -> bool:
+        """Whether someone logged in meanwhile."""
+        await self._load()
+        return self._grant is not None and b"Bearer " + self._grant.access_token.encode() != refused
+
+    async def _renew(self, seen: Grant) -> None:
+        """Have a newer grant than ``seen``.  Raises ``TokenFailed``."""
+        async with self._turn, self._alone():
+            await self._load()
+            if self._grant is None or self._grant != seen:
+                return
+            try:
+                self._grant = await renew(self._web, seen, self._clock())
+            except TokenFailed as e:
+                if e.gone:
+                    self._grant = None
+                    await asyncio.to_thread(self._vault.drop)
+                raise
+            await asyncio.to_thread(self._vault.save, self._grant)
+
+    async def _load(self) -> None:
+        """A grant for another address is no grant: it would show one server the token of another."""
+        grant = await asyncio.to_thread(self._vault.load)
+        self._grant = grant if grant is not None and grant.url == self._url else None
+        self._loaded = True
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        held = file_lock(self._guard)
+        await asyncio.to_thread(held.__enter__)
+        try:
+            yield
+        finally:
+            held.__exit__(None, None, None)
+
+    def _login_required(self, header: str) -> LoginRequired:
+        return LoginRequired(
+            f"{self._server} wants to know on whose behalf the gateway calls (HTTP 401)",
+            remedy=f"log in once: hm server login {self._server}",
+            challenge=header,
+        )
