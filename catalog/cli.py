@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from catalog import service
+from catalog.cli_adopt import add
 from catalog.cli_output import console, print_details, print_json, print_page, print_report, table
 from catalog.cli_output import page_dict as page_as_dict
 from catalog.cli_store import Json, opened
@@ -31,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, help="Find servers, and say where entrie
 source_app = typer.Typer(no_args_is_help=True, help="Places that entries come from.")
 app.add_typer(source_app, name="source")
 app.add_typer(vulnerabilities_app, name="vulnerabilities")
+app.command("add")(add)
 
 Many = list[str]
 Category = Annotated[Many | None, typer.Option("--category", help="only this category; repeat for more")]

@@ -16,6 +16,7 @@ from catalog.sources.registry_client import MAX_PAGES, Backoff, RegistryClient
 from catalog.store import Store
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
+from policies.trust import TrustPolicy
 from registry.oci.layout import OciLayout
 
 KINDS = {
@@ -23,7 +24,7 @@ KINDS = {
     "docker-catalog": "a catalog file of Docker's form (YAML)",
     "servers": "a folder registry/servers of this project's form",
     "registry-api": "the address of an MCP registry (API v0.1)",
-    "oci": "an OCI reference of a catalog artifact, by digest",
+    "oci": "an OCI reference of a catalog artifact, by tag or digest; its signature is checked",
 }
 FILES = frozenset({"mcp-registry", "docker-catalog", "servers"})
 
@@ -33,6 +34,8 @@ def sync(store: Store, settings: Settings, source: Source, now: str, backoff: Ba
     assert source.id is not None
     if source.kind == "registry-api":
         return _sync_api(store, source, now, backoff)
+    if source.kind == "oci":
+        return _sync_artifact(store, settings, source, now)
     return import_offers(store, source.id, _offers(source, settings), complete=True, now=now)
 
 
@@ -45,9 +48,17 @@ def _offers(source: Source, settings: Settings) -> Iterable[Offer]:
         return read_catalog_file(place)
     if source.kind == "servers":
         return read_servers(place, _digest_in(OciLayout(settings.oci_dir)))
-    if source.kind == "oci":
-        return read_artifact(source.location)
     raise SourceUnreadable(f"no reader for {source.kind}", remedy="remove the source")
+
+
+def _sync_artifact(store: Store, settings: Settings, source: Source, now: str) -> ImportReport:
+    """Signed catalogs do not go back in time: when the last one was made is kept."""
+    assert source.id is not None
+    newest = str(dict(source.position).get("created", ""))
+    offers, created = read_artifact(source.location, TrustPolicy.load(settings), newest=newest)
+    report = import_offers(store, source.id, offers, complete=True, now=now)
+    _keep(store, source.id, {"created": created})
+    return report
 
 
 def _digest_in(layout: OciLayout) -> Callable[[str], str]:

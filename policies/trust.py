@@ -82,7 +82,8 @@ class TrustRule:
     requirement: Requirement
 
     def matches(self, name: str, tier: str) -> bool:
-        return self.tier in (tier, ANY_TIER) and any(fnmatchcase(name, pattern) for pattern in self.servers)
+        tiers = (tier, ANY_TIER) if tier in TIERS else (tier,)
+        return self.tier in tiers and any(fnmatchcase(name, pattern) for pattern in self.servers)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON shape for ``hm policy ls`` and for the policy's digest: keys by id, the root by its bytes' digest."""

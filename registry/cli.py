@@ -14,11 +14,13 @@ from rich.table import Table
 
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
+from registry.cli_publish import publish
 from registry.schema import Entry, load_entries
 
 NO_IMAGE = "sha256:" + "0" * 64  # stands for an image where only the rest of a sandbox is checked
 
 app = typer.Typer(no_args_is_help=True)
+app.command("publish")(publish)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Servers; all when none is named.")]
 Name = Annotated[str, typer.Argument(help="A server.")]
@@ -212,25 +214,6 @@ def _facts(entry: Entry) -> dict[str, str]:
         "relaxations": "; ".join(relaxed) or "none",
         "secrets": ", ".join(s.name for s in entry.config.secrets) or "none",
     }
-
-
-@app.command("publish")
-def publish(
-    name: Name, ref: Annotated[str, typer.Argument(help="host[:port]/repository[:tag]")], as_json: Json = False
-) -> None:
-    """Push a built server's image with all its papers to an OCI registry."""
-    from registry.build.errors import EntryNotFound
-    from registry.build.records import BuildRecords
-    from registry.oci.layout import OciLayout
-
-    settings = Settings.load()
-    record = BuildRecords(settings.home).all().get(name)
-    if record is None:
-        raise EntryNotFound(f"{name} is not built", remedy=f"run: hm registry build {name}", name=name)
-    from registry.oci.remote import Remote
-
-    Remote().push(OciLayout(settings.oci_dir), record.manifest, ref)
-    print(json.dumps({"ref": ref, "manifest": record.manifest}) if as_json else f"{ref}@{record.manifest}")
 
 
 def _entries(settings: Settings, root: Path | None, names: list[str] | None) -> list[Entry]:

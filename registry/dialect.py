@@ -78,7 +78,8 @@ class _Reader:
         return plain
 
     def _tier(self) -> str:
-        built = self._data["type"] == "server" and str(self._data.get("image", "")).startswith(DOCKER_BUILT)
+        image = str(self._data.get("image", ""))
+        built = self._data["type"] == "server" and image.startswith(DOCKER_BUILT) and "@" not in image
         return "built" if built else "community"
 
     def _about(self, name: Any) -> dict[str, Any]:

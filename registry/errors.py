@@ -7,6 +7,8 @@ HarbourError
 |   `-- RemoteNotFound       remote.not_found           the registry has no such image
 |-- IntegrityError
 |   |-- LayoutInvalid        layout.invalid             oci-layout or index.json is not what image-spec 1.1 says
+|   |-- CatalogInvalid       catalog.invalid            what a reference names is no catalog artifact
+|   |-- CatalogRolledBack    catalog.rolled_back        a signed catalog is older than the one that was read before
 |   |-- ManifestInvalid      manifest.invalid           a manifest or config is not what image-spec 1.1 says
 |   |-- ArchiveInvalid       archive.invalid            an engine's image archive is broken or hostile
 |   |-- FilesystemInvalid    image.filesystem           a layer is not a tar that can be read
@@ -46,6 +48,14 @@ class RemoteNotFound(NotFoundError):
 
 class LayoutInvalid(IntegrityError):
     code = "layout.invalid"
+
+
+class CatalogInvalid(IntegrityError):
+    code = "catalog.invalid"
+
+
+class CatalogRolledBack(IntegrityError):
+    code = "catalog.rolled_back"
 
 
 class ManifestInvalid(IntegrityError):

@@ -1,94 +1,96 @@
-"""A catalog as an OCI artifact, in Docker's media types: one JSON layer behind an empty config.
-
-Source: ``pkg/oci/artifacts.go`` of github.com/docker/mcp-gateway at 2bd20fe8.  Theirs are not signed; a reference by digest at least
-says which catalog is meant, and a tag is resolved at each sync.
-"""
+"""A catalog as an OCI artifact: what ``registry.artifact`` pulls and verifies, as records."""
 
 from __future__ import annotations
 
-import tempfile
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from catalog.errors import EntryUnreadable, SourceUnreadable
-from catalog.records import EntryRecord, UnreadRecord
-from catalog.sources.checks import at, mappings
+from catalog.errors import SourceUnreadable
+from catalog.records import EntryRecord, ImageRecord, UnreadRecord
+from catalog.sources import ours
+from catalog.sources.checks import at
 from catalog.sources.docker_catalog import read_tiles
-from catalog.sources.documents import MAX_DOCUMENT_BYTES, parse_json
-from registry.oci import media
-from registry.oci.descriptor import EMPTY_DESCRIPTOR, Descriptor, parse_manifest
-from registry.oci.layout import OciLayout
-from registry.oci.remote import Remote
+from catalog.sources.images import image_of
+from harbourmaster.core.digests import sha256
+from harbourmaster.core.errors import HarbourError
+from policies.keys import SigningKey
+from policies.trust import TrustPolicy
+from registry import artifact
+from registry.entry import ENTRY_FILE
+from registry.errors import CatalogInvalid, CatalogRolledBack
+from registry.schema import parse_entry
 
-ARTIFACT_TYPE = "application/vnd.docker.mcp.catalog.v1+json"
-LAYER_TYPE = "application/json"
-
-
-def read_artifact(reference: str) -> Iterator[EntryRecord | UnreadRecord]:
-    """Pull the artifact and read every server in it; raises what the registry or the artifact is refused for."""
-    with tempfile.TemporaryDirectory(prefix="hm-catalog-") as place:
-        layout = OciLayout(Path(place))
-        data = _layer(layout, Remote().pull(reference, layout))
-    yield from read_layer(data)
+ARTIFACT_TYPE = artifact.ARTIFACT_TYPE
+READER = 1
+Offer = EntryRecord | UnreadRecord
 
 
-def _layer(layout: OciLayout, digest: str) -> bytes:
-    manifest = parse_manifest(layout.read_manifest_bytes(digest))
-    if manifest.artifact_type != ARTIFACT_TYPE or len(manifest.layers) != 1:
-        raise SourceUnreadable(f"{digest} is no catalog ({manifest.artifact_type})", remedy="name a catalog artifact")
-    return layout.read_blob(manifest.layers[0].digest, MAX_DOCUMENT_BYTES)
+def read_artifact(reference: str, trust: TrustPolicy, *, newest: str = "") -> tuple[list[Offer], str]:
+    """Pull, verify and read; raises what the registry, the artifact or its signature is refused for.
+
+    ``newest``: when the catalog was made that was read last; an older one is refused.  Returns that of this one too.
+    """
+    pulled = artifact.pull(reference, trust)
+    offers, created = list(read_layer(pulled.data)), _created(pulled.data)
+    if created < newest:
+        raise CatalogRolledBack(
+            f"{reference} was made {created or 'at no known time'}, the one before it {newest}",
+            remedy="the registry serves an old copy: ask its operator, or add the source anew to accept it",
+        )
+    return offers, created
 
 
-def read_layer(data: bytes) -> Iterator[EntryRecord | UnreadRecord]:
+def _created(data: bytes) -> str:
+    return artifact.parse(data)[1]
+
+
+def read_layer(data: bytes) -> Iterator[Offer]:
     try:
-        value = parse_json(data)
-    except EntryUnreadable as e:
-        raise SourceUnreadable(f"the catalog is {e.message}", remedy="ask its publisher") from e
+        items, _ = artifact.parse(data)
+    except CatalogInvalid as e:
+        raise SourceUnreadable(e.message, remedy=e.remedy) from e
     tiles: dict[str, Any] = {}
-    for number, server in enumerate(mappings(at(value, "servers", []))):
-        tile = at(server, "snapshot.server")
-        name = at(tile, "name")
-        if not isinstance(tile, dict) or not isinstance(name, str):
-            what = str(at(server, "image") or at(server, "endpoint") or at(server, "source") or number)
+    seen: set[str] = set()
+    for number, item in enumerate(items):
+        name, said = artifact.name_of(item), item.get(artifact.OURS)
+        text = said.get("entry") if isinstance(said, dict) else None
+        if not name:
+            what = str(at(item, "image") or at(item, "endpoint") or at(item, "source") or number)
             yield UnreadRecord(
                 what[:120], "entry.unreadable", "it has no snapshot of the server", "publish it with one"
             )
-        elif name in tiles:
+        elif name in seen:
             yield UnreadRecord(name[:120], "entry.unreadable", "its name stands twice", "rename one of them")
+        elif isinstance(text, str):
+            yield _own(name, str(at(item, "image", "")), text.encode())
         else:
-            tiles[name] = {k: v for k, v in tile.items() if k != "name"}
+            tiles[name] = {k: v for k, v in item["snapshot"]["server"].items() if k != "name"}
+        seen.add(name)
     yield from read_tiles(tiles)
+
+
+def _own(name: str, reference: str, document: bytes) -> Offer:
+    """An entry of our form; its image is where the catalog says, by digest."""
+    try:
+        entry = parse_entry(Path(name) / ENTRY_FILE, document)
+    except HarbourError as e:
+        return UnreadRecord(name[:120], e.code, e.message, e.remedy)
+    image = image_of(reference)
+    if entry.name != name or (entry.type == "server" and (image is None or not image.digest)):
+        why = f"its entry is of {entry.name}" if entry.name != name else "its image is not named by digest"
+        return UnreadRecord(name[:120], "entry.unreadable", why, "ask its publisher to publish it anew")
+    record = ours.record_of(entry, document, lambda _: image.digest if image else "")
+    images = (ImageRecord(reference, image.digest),) if image else ()
+    return dataclasses.replace(record, images=images, digest=sha256(f"{READER}\0{reference}\0".encode() + document))
 
 
 def artifact_layer(title: str, tiles: dict[str, dict[str, Any]]) -> bytes:
     """The JSON layer of a catalog artifact."""
-    servers = []
-    for name, tile in tiles.items():
-        kind = "remote" if tile.get("type") == "remote" else "image"
-        where = {"endpoint": at(tile, "remote.url")} if kind == "remote" else {"image": tile.get("image", "")}
-        servers.append({"type": kind, **where, "snapshot": {"server": {"name": name, **tile}}})
-    return orjson.dumps({"title": title, "servers": servers})
+    return artifact.layer(title, [artifact.item(n, str(t.get("image", "")), t) for n, t in tiles.items()])
 
 
-def push_artifact(reference: str, title: str, tiles: dict[str, dict[str, Any]]) -> str:
-    """Push a catalog artifact; returns its manifest digest."""
-    with tempfile.TemporaryDirectory(prefix="hm-catalog-") as place:
-        layout = OciLayout(Path(place))
-        data = artifact_layer(title, tiles)
-        layer = layout.put_blob(data, LAYER_TYPE)
-        layout.put_blob(media.EMPTY_BLOB, media.EMPTY)
-        manifest = layout.put_manifest(orjson.dumps(_manifest(layer)))
-        return Remote().push(layout, manifest.digest, reference)
-
-
-def _manifest(layer: Descriptor) -> dict[str, Any]:
-    return {
-        "schemaVersion": 2,
-        "mediaType": media.MANIFEST,
-        "artifactType": ARTIFACT_TYPE,
-        "config": EMPTY_DESCRIPTOR.as_dict(),
-        "layers": [layer.as_dict()],
-    }
+def push_artifact(reference: str, title: str, tiles: dict[str, dict[str, Any]], key: SigningKey | None = None) -> str:
+    """Push a catalog artifact, signed where there is a key; returns its manifest digest."""
+    return artifact.push(reference, title, artifact_layer(title, tiles), key)

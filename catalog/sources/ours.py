@@ -7,13 +7,13 @@ from pathlib import Path
 
 from catalog.categories import category_of
 from catalog.errors import SourceUnreadable
-from catalog.records import EntryRecord, ImageRecord, Permissions, UnreadRecord
+from catalog.records import EntryRecord, ImageRecord, Permissions, ToolRecord, UnreadRecord
 from harbourmaster.core.digests import sha256
 from harbourmaster.core.errors import HarbourError
 from registry import addresses
 from registry.schema import ENTRY_FILE, Entry, parse_entry
 
-READER = 1
+READER = 2
 MEDIA_TYPE = "application/vnd.harbourmaster.server+yaml"
 DigestOf = Callable[[str], str]
 """``time:1.0`` -> the digest of its image, or nothing when it was not built here."""
@@ -43,7 +43,7 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
         name=entry.name,
         title=entry.about.title,
         description=entry.about.description,
-        kind="server",
+        kind=entry.type,
         category=category_of(entry.meta.category),
         tags=tuple(entry.meta.tags),
         tier=entry.tier,
@@ -56,13 +56,17 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
         repository=entry.homepage,
         icon=entry.about.icon or "",
         keywords=entry.origin,
+        homepage=entry.remote.url if entry.remote else "",
+        tools=tuple(ToolRecord(t.name, t.description or "") for t in entry.tools),
         images=(ImageRecord(entry.ref, digest),) if digest else (),
         permissions=Permissions(
-            network="hosts" if hosts else "none",
+            network="remote" if entry.remote else "hosts" if hosts else "none",
             hosts=hosts,
             secrets=tuple(s.name for s in entry.config.secrets),
             command=tuple(entry.run.command),
             parameters=tuple(entry.config.parameters),
             user=entry.run.user or "",
+            oauth=tuple(o.provider for o in entry.oauth),
+            long_lived=entry.run.long_lived,
         ),
     )

@@ -37,3 +37,9 @@ class ListingChanged(RefusedError):
 
 class PortTaken(ConfigError):
     code = "gateway.port_taken"
+
+
+class NameTaken(RefusedError):
+    """A server of another catalog has the name of one that is here."""
+
+    code = "entry.name_taken"

@@ -17,7 +17,7 @@ from harbourmaster.up.locking import changes, locked_server, write
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.oci.layout import OciLayout
-from registry.schema import load_entry
+from registry.places import find_entry
 from registry.target import target_of
 from registry.verify import Verifier
 from sandbox.engine import Engine
@@ -63,7 +63,7 @@ def _built_lines(settings: Settings, server: LockedServer, lock: Lock) -> list[s
 
 def proved(settings: Settings, engine: Engine | None, name: str, lock: Lock) -> LockedServer:
     """The lock's line for ``name`` from evidence gathered now; every byte is read.  Raises what verification raises."""
-    entry = load_entry(settings.servers_dir / name)
+    entry = find_entry(settings, name)
     verifier = Verifier(OciLayout(settings.oci_dir), engine, TrustPolicy.load(settings), PolicySet.load(settings))
     checked = verifier.check(target_of(settings, name), load=engine is not None)
     enabled = lock[name].enabled if name in lock else not entry.needs_configuration

@@ -27,6 +27,7 @@ from catalog.sources.oci_artifact import ARTIFACT_TYPE, artifact_layer, push_art
 from catalog.sources.tiles import tile_of
 from catalog.store import Store
 from harbourmaster.core.settings import Settings
+from policies.trust import TrustPolicy
 
 DIGEST = "sha256:" + "a" * 64
 FULL: dict[str, Any] = {
@@ -234,7 +235,7 @@ def test_a_catalog_travels_through_a_registry(tmp_path: Path) -> None:
     with running_registry(program, tmp_path) as address:
         digest = push_artifact(f"{address}/team/catalog:latest", "Team", tiles)
         for reference in (f"{address}/team/catalog:latest", f"{address}/team/catalog@{digest}"):
-            records = list(read_artifact(reference))
+            records, _ = read_artifact(reference, TrustPolicy.of((), "nobody is trusted"))
             assert {r.name: orjson.loads(r.document) for r in records if not isinstance(r, UnreadRecord)} == tiles
 
 

@@ -1,0 +1,159 @@
+"""``hm catalog add``: a server of another catalog, pulled, verified by the trust given here, and put into the lock.
+
+Nothing is kept before everything stands: the entry's file, then the lock, are written last.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlmodel import col, select
+
+from catalog.entries import find_entry
+from catalog.models import EntryVersion, Image
+from catalog.sources import docker_catalog, ours, serverfile
+from catalog.sources.documents import parse_json, parse_yaml
+from catalog.sources.tiles import submission_of
+from catalog.store import Store
+from gateway.errors import NotAgreed
+from gateway.lock import LockedServer, read_lock
+from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.files import write_atomic
+from harbourmaster.core.settings import Settings
+from harbourmaster.up.errors import NameTaken
+from harbourmaster.up.host import ask
+from harbourmaster.up.locking import changes, locked_server, write
+from policies.policy_set import PolicySet
+from policies.trust import TrustPolicy
+from registry.build.bases import Progress, silent
+from registry.build.errors import EntryUnbuildable
+from registry.entry import ENTRY_FILE, Entry
+from registry.oci.layout import OciLayout
+from registry.oci.remote import Remote
+from registry.pipeline import build_all
+from registry.places import adopted_dir
+from registry.schema import parse_entry
+from registry.target import target_of_entry
+from registry.verify import Checked, Verifier
+from sandbox.engine import Engine
+from sandbox.profile import Profile
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the catalog says of a server; ``image``: where its papers lie with it, empty where it has none yet."""
+
+    entry: Entry
+    document: bytes
+    image: str
+
+
+def offer(store: Store, name: str, source: str = "") -> Offer:
+    """Raises ``EntryUnknown``, ``EntryInvalid`` or ``EntryUnbuildable`` for what cannot be taken from the catalog."""
+    with store.reading() as session:
+        found = find_entry(session, name, source=source)
+        where = (EntryVersion.entry_id == found.id, col(EntryVersion.is_latest))
+        version = session.exec(select(EntryVersion).where(*where)).one()
+        images = session.exec(select(Image).where(Image.version_id == version.id)).all()
+    document = _document(name, version.media_type, version.document)
+    entry = parse_entry(Path(name) / ENTRY_FILE, document)
+    if entry.type != "server" or (entry.tier == "built" and not images):
+        raise EntryUnbuildable(
+            f"{name} has no image to pull (type {entry.type}, tier {entry.tier})",
+            remedy="remote servers are added with: hm server add; a server is published with: hm registry publish",
+        )
+    papered = version.media_type == ours.MEDIA_TYPE and images
+    return Offer(entry, document, images[0].reference if papered else "")
+
+
+def _document(name: str, media_type: str, document: bytes) -> bytes:
+    if media_type == docker_catalog.MEDIA_TYPE:
+        import yaml
+
+        return yaml.safe_dump(submission_of(name, parse_json(document)), sort_keys=False, allow_unicode=True).encode()
+    if media_type == serverfile.MEDIA_TYPE:
+        parse_yaml(document)
+    return document
+
+
+def adopt(
+    settings: Settings,
+    store: Store,
+    name: str,
+    say: Say,
+    *,
+    source: str = "",
+    yes: bool = False,
+    progress: Progress = silent,
+) -> LockedServer:
+    """Pull, verify, show, ask, lock.  Raises what verification raises, ``NameTaken`` and ``NotAgreed``."""
+    taken = offer(store, name, source)
+    if (settings.servers_dir / taken.entry.name / ENTRY_FILE).is_file():
+        raise NameTaken(
+            f"{taken.entry.name} is a server of the starter catalog, which nothing may take the place of",
+            remedy=f"enable that one: hm server enable {taken.entry.name}",
+        )
+    engine = Engine.connect(settings)
+    try:
+        checked = _proved(settings, engine, taken, progress)
+    finally:
+        engine.close()
+    lock = read_lock(settings.lock_file)
+    profile = Profile.load().digest
+    line = locked_server(taken.entry, checked.evidence, profile_digest=profile, enabled=_starts(taken.entry))
+    for each in (*_permissions(taken.entry), *changes(lock.get(line.name), line, lock)):
+        say(each)
+    if not ask(f"add {line.name} like this?", yes=yes):
+        raise NotAgreed("nothing was changed: nobody said yes", remedy="say y at the prompt, or give --yes")
+    _keep(settings, taken, line)
+    return line
+
+
+def _starts(entry: Entry) -> bool:
+    return not entry.needs_configuration
+
+
+def _proved(settings: Settings, engine: Engine, taken: Offer, progress: Progress) -> Checked:
+    layout, entry = OciLayout(settings.oci_dir), taken.entry
+    if taken.image:
+        progress(entry.name, f"pull {taken.image}", 0.2)
+        Remote().pull(taken.image, layout, tag=entry.ref)
+    else:
+        _survey(settings, engine, taken, progress)
+    verifier = Verifier(layout, engine, TrustPolicy.load(settings), PolicySet.load(settings))
+    # The person who is asked below sees each relaxation with its reason; no answer, no lock.
+    return verifier.check(target_of_entry(entry, approved=tuple(entry.limits())), load=True)
+
+
+def _survey(settings: Settings, engine: Engine, taken: Offer, progress: Progress) -> None:
+    """A publisher's image that nobody looked into before: we do."""
+    with tempfile.TemporaryDirectory(prefix="hm-adopt-") as place:
+        write_atomic(Path(place) / taken.entry.name / ENTRY_FILE, taken.document)
+        result = build_all(settings, engine, [taken.entry], progress, root=Path(place))[taken.entry.name]
+    if result.error:
+        raise result.error
+
+
+def _permissions(entry: Entry) -> list[str]:
+    """What it may touch, in plain words."""
+    run = entry.run
+    lines = [f"  network: {', '.join(run.network.hosts) or 'none'}"]
+    lines += [f"  secret: {secret.name} ({secret.description})" for secret in entry.config.secrets]
+    lines += [f"  more than usual: {k} {v.value}, because: {v.reason}" for k, v in run.sandbox if v is not None]
+    return [f"{entry.about.title} ({entry.name}), tier {entry.tier}", *lines]
+
+
+def _keep(settings: Settings, taken: Offer, line: LockedServer) -> None:
+    audit = AuditLog(settings.audit_dir)
+    try:
+        record = {"kind": "pin", "event": "add", "server": line.name, "image": line.image, "pin": line.pin}
+        audit.append_durably(record)
+    finally:
+        audit.close()
+    write_atomic(adopted_dir(settings) / line.name / ENTRY_FILE, taken.document)
+    write(settings, [line])
