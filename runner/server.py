@@ -12,6 +12,7 @@ import uvicorn
 from harbourmaster.core.files import SECRET_MODE, make_private_dir, write_atomic
 from harbourmaster.core.settings import RUNNER_PORT, Settings
 from runner.api.app import LOOPBACK, create_app
+from runner.api.responses.servers import ToolServers
 from runner.service import Runner
 
 SHUTDOWN_S = 5  # for requests in flight when asked to stop
@@ -26,7 +27,12 @@ def serve(
     if not open_to_all:
         sys.stderr.write(f"requests need the token in {token_file(settings)}\n")
     config = uvicorn.Config(
-        create_app(runner, allowed_hosts=() if open_to_all else ("*",), token="" if open_to_all else token(settings)),
+        create_app(
+            runner,
+            allowed_hosts=() if open_to_all else ("*",),
+            token="" if open_to_all else token(settings),
+            tool_servers=ToolServers.of(settings),
+        ),
         host=host,
         port=port,
         log_level=settings.log_level,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+Limit = Literal["", "rounds", "calls", "tokens", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ class Spent:
     def tokens_left(self) -> int:
         return max(self.budget.tokens - self.tokens, 0)
 
-    def reached(self) -> str:
-        """The limit that was reached, in words; empty while there is room."""
-        budget = self.budget
-        if self.rounds >= budget.rounds:
-            return f"the limit of {budget.rounds} rounds"
-        if self.tokens >= budget.tokens:
-            return f"the limit of {budget.tokens} written tokens"
-        if self.seconds >= budget.seconds:
-            return f"the limit of {budget.seconds:g} seconds"
-        return ""
+    def reached(self) -> Limit:
+        """The limit that was reached; empty while there is room.  Calls over theirs are refused one by one."""
+        if self.rounds >= self.budget.rounds:
+            return "rounds"
+        if self.tokens >= self.budget.tokens:
+            return "tokens"
+        return "seconds" if self.seconds >= self.budget.seconds else ""
+
+    def words(self, limit: Limit) -> str:
+        value = getattr(self.budget, limit)
+        return f"the limit of {value:g} {'written tokens' if limit == 'tokens' else limit}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,11 +15,12 @@ from runner.agent import view
 from runner.agent.approval import Answer, Approver, Rule
 from runner.agent.budget import Budget
 from runner.agent.events import AgentEvent, Call, MessageAdded, Report, Tool
+from runner.agent.gateway import gateway_token, gateway_url
 from runner.agent.loop import Agent
 from runner.agent.loop import run as run_agent
 from runner.agent.models import ChatModel, EngineModel, OpenAIModel
 from runner.agent.tools import McpTools, connect
-from runner.agent.toolset import Fixed, select
+from runner.agent.toolset import Fixed, add_message, select
 from runner.agent.transcript import Transcript
 from runner.cli_output import print_json
 from runner.client import RunnerClient
@@ -30,7 +30,6 @@ from runner.service import Runner
 DEFAULT_MODEL = "ai/smollm2"
 SYSTEM = "You do the user's task with the tools that you have. Use a tool where one helps; then answer in a few words."
 HELP = "/bye ends, /clear forgets the conversation, /tools lists the tools, /? shows this"
-_PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Session:
     def _tell(self, event: AgentEvent) -> None:
         self.transcript.tell(event)
         if isinstance(event, MessageAdded):
-            self.messages.append(event.message)
+            add_message(self.messages, event.message)
         self.view.tell(event)
 
 
@@ -162,22 +161,6 @@ async def _model(settings: Settings, wanted: Wanted) -> AsyncIterator[ChatModel]
 
 def _name(wanted: Wanted) -> str:
     return wanted.model or DEFAULT_MODEL
-
-
-def gateway_url(settings: Settings, given: str, profile: str) -> str:
-    if profile and not _PROFILE.fullmatch(profile):
-        raise RequestInvalid(f"{profile!r} is no profile's name", remedy="see hm profile ls", param="profile")
-    base = given.rstrip("/") or f"http://127.0.0.1:{settings.gateway_port}/mcp"
-    return f"{base}/{profile}" if profile else base
-
-
-def gateway_token(settings: Settings) -> str:
-    """The default token, from the gateway's file of tokens; empty where there is none yet."""
-    try:
-        rows = json.loads(settings.tokens_file.read_bytes())["tokens"]
-        return next((str(row["token"]) for row in rows if row["name"] == "default" and "token" in row), "")
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
 
 
 def parse_fixed(values: tuple[str, ...]) -> Fixed:

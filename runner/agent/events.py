@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+
+from harbourmaster.core.errors import HarbourError
+from runner.agent.budget import Limit
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,16 @@ class Report:
     read_tokens: int = 0
     cached_tokens: int = 0
     seconds: float = 0.0
-    code: str = ""  # of the error, with ``failed``
+    limit: Limit = ""  # with ``budget``
+    error: HarbourError | None = field(default=None, compare=False)  # with ``failed``
 
     @property
     def ok(self) -> bool:
         return self.outcome == "answered"
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+        body = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "error"}
+        return {**body, "seconds": round(self.seconds, 3), "code": self.error.code if self.error else ""}
 
     def line(self) -> str:
         """One sentence for people."""

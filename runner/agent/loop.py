@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from harbourmaster.core.errors import HarbourError
 from runner.agent.approval import Approve, Approver
-from runner.agent.budget import Budget, Spent
+from runner.agent.budget import Budget, Limit, Spent
 from runner.agent.events import (
     AgentEvent,
     Call,
@@ -32,7 +32,7 @@ from runner.agent.events import (
     ToolResult,
 )
 from runner.agent.models import ChatModel, Question
-from runner.agent.toolset import calls_message, objection, result_message
+from runner.agent.toolset import add_message, calls_message, objection, result_message
 from runner.chat.job import Done, Text
 from runner.errors import ToolCallInvalid
 
@@ -63,19 +63,25 @@ class Agent:
     clock: Callable[[], float] = time.monotonic
 
 
-async def run(agent: Agent, messages: Sequence[dict[str, Any]], tell: Tell = lambda event: None) -> Report:
-    """Go on from ``messages`` (OpenAI's shape, every call in them answered) until the model has answered."""
+async def run(
+    agent: Agent, messages: Sequence[dict[str, Any]], tell: Tell = lambda event: None, *, approved: Sequence[Call] = ()
+) -> Report:
+    """Go on from ``messages`` (OpenAI's shape) until the model has answered.
+
+    Every call in them has its result, but for those in ``approved``: they are carried out before the model is asked.
+    """
     work = _Run(agent, list(messages), tell)
     limit = asyncio.timeout(agent.budget.seconds)
     try:
         async with limit:
+            await work.go_on(approved)
             return await work.rounds()
     except TimeoutError:
         if not limit.expired():
             raise
-        return work.report("budget", f"the limit of {agent.budget.seconds:g} seconds ended it")
+        return work.over("seconds", "ended it")
     except HarbourError as e:
-        return work.report("failed", f"{e.message} ({e.remedy})" if e.remedy else e.message, code=e.code)
+        return work.report("failed", f"{e.message} ({e.remedy})" if e.remedy else e.message, error=e)
 
 
 @dataclass
@@ -94,6 +100,14 @@ class _Run:
         self._answer = ""
         self._failed = self._refused = self._unusable = self._cached = 0
 
+    async def go_on(self, approved: Sequence[Call]) -> None:
+        """Approved or not, a call must fit a tool that is there now."""
+        for call in approved:
+            if why := objection(call, self._tools):
+                self._refuse(call, why)
+            else:
+                await self.carry_out([call])
+
     async def rounds(self) -> Report:
         choice = self._agent.first_choice
         while not (limit := self._spent.reached()):
@@ -105,14 +119,17 @@ class _Run:
                     return ended
             else:
                 return self._ended(turn, last)
-        return self.report("budget", f"{limit} ended it before the model had answered")
+        return self.over(limit, "ended it before the model had answered")
 
     def _is_last(self) -> bool:
         """The model has used tools and may not use more: it is asked for an answer from what it has."""
         budget, spent = self._agent.budget, self._spent
         return spent.calls >= budget.calls or (spent.calls > 0 and spent.rounds + 1 >= budget.rounds)
 
-    def report(self, outcome: Outcome, why: str, *, code: str = "") -> Report:
+    def over(self, limit: Limit, what: str) -> Report:
+        return self.report("budget", f"{self._spent.words(limit)} {what}", limit=limit)
+
+    def report(self, outcome: Outcome, why: str, *, limit: Limit = "", error: HarbourError | None = None) -> Report:
         spent = self._spent
         return Report(
             outcome=outcome,
@@ -126,7 +143,8 @@ class _Run:
             read_tokens=spent.read,
             cached_tokens=self._cached,
             seconds=spent.seconds,
-            code=code,
+            limit=limit,
+            error=error,
         )
 
     # -- one turn of the model
@@ -161,7 +179,7 @@ class _Run:
             self._cached += event.usage.cached_tokens
 
     def _add(self, message: dict[str, Any]) -> None:
-        self._messages.append(message)
+        add_message(self._messages, message)
         self._tell(MessageAdded(message))
 
     def _ended(self, turn: _Turn, last: bool) -> Report:
@@ -171,8 +189,8 @@ class _Run:
         if not turn.text.strip():
             return self.report("no_answer", "the model ended its turn without a word")
         if last:
-            limit = "rounds" if self._spent.calls < self._agent.budget.calls else "calls"
-            return self.report("budget", f"the limit of {limit} ended it; the answer is from what was known by then")
+            limit: Limit = "rounds" if self._spent.calls < self._agent.budget.calls else "calls"
+            return self.over(limit, "ended it; the answer is from what was known by then")
         if self._failed and self._failed == self._spent.calls:
             return self.report("answered", "the model answered, but every call that it made failed")
         without = " without using a tool" if self._tools and not self._spent.calls else ""
@@ -180,7 +198,7 @@ class _Run:
 
     def _cut_off(self, turn: _Turn) -> Report:
         if not self._spent.tokens_left:
-            return self.report("budget", f"the limit of {self._agent.budget.tokens} written tokens cut the answer off")
+            return self.over("tokens", "cut the answer off")
         if turn.text.strip():
             return self.report("no_answer", "the answer was cut off by the model's limit of tokens")
         return self.report("no_usable_call", "the model began a call and was cut off by its limit of tokens")
@@ -200,7 +218,7 @@ class _Run:
             return self._on_unusable(turn.invalid or next(w for w in objections.values() if w), told=bool(turn.calls))
         self._unusable = 0
         allowed, deferred = await self._decide(good)
-        await self._carry_out(allowed)
+        await self.carry_out(allowed)
         return self.report("deferred", f"{deferred} calls wait for an answer from outside") if deferred else None
 
     def _on_unusable(self, why: str, *, told: bool) -> Report | None:
@@ -224,7 +242,7 @@ class _Run:
                 self._tell(CallDeferred(call, external=True))
                 continue
             if self._spent.calls + len(allowed) >= self._agent.budget.calls:
-                self._refuse(call, f"the limit of {self._agent.budget.calls} calls is reached")
+                self._refuse(call, f"{self._spent.words('calls')} is reached")
                 continue
             decision = await self._agent.approve(call, tool)
             if decision.verdict == "allow":
@@ -241,7 +259,7 @@ class _Run:
         self._tell(CallRefused(call, why))
         self._add(result_message(call, f"Not done: {why}"))
 
-    async def _carry_out(self, calls: list[Call]) -> None:
+    async def carry_out(self, calls: Sequence[Call]) -> None:
         self._spent.calls += len(calls)
         results: list[ToolResult] = []
         if self._agent.parallel and len(calls) > 1:

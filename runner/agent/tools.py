@@ -19,6 +19,9 @@ from runner.errors import ToolsRefused, ToolsUnavailable
 
 CALL_S = 180.0  # over the gateway's own limit for a call, so that its explanation comes first
 CONNECT_S = 5.0
+# A session is the run's own: its sandboxes end with it, and no other run of the same token shares what servers remember.
+# Revisions without sessions have nothing like it.
+MODE = "legacy"
 MAX_PAGES = 100
 MAX_TOOLS = 2000
 _INFO = types.Implementation(name="harbourmaster-agent", version=__version__)
@@ -52,7 +55,7 @@ async def connect(url: str, token: str, *, headers: dict[str, str] | None = None
         carrier.event_hooks = {"response": [status.note]}
         try:
             transport = streamable_http_client(url, http_client=carrier)
-            client = await stack.enter_async_context(Client(transport, client_info=_INFO))
+            client = await stack.enter_async_context(Client(transport, client_info=_INFO, mode=MODE))
             tools = await _tools(client)
         except (MCPError, httpx2.HTTPError, OSError, ExceptionGroup) as e:
             raise _no_tools(url, e, status.last) from e

@@ -89,9 +89,20 @@ def result_message(call: Call, text: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call.id, "content": text}
 
 
-def answered(messages: Sequence[dict[str, Any]], note: str) -> list[dict[str, Any]]:
-    """``messages`` with ``note`` as the result of every call that has none, right behind the call."""
-    known = {m.get("tool_call_id") for m in messages if m["role"] == "tool"}
+def add_message(messages: list[dict[str, Any]], message: dict[str, Any]) -> None:
+    """At the end; a result behind its call and that call's other results, where templates look for it."""
+    at = len(messages)
+    if message["role"] == "tool":
+        while at and not any(c["id"] == message["tool_call_id"] for c in messages[at - 1].get("tool_calls", [])):
+            at -= 1
+        while 0 < at < len(messages) and messages[at]["role"] == "tool":
+            at += 1
+    messages.insert(at or len(messages), message)
+
+
+def answered(messages: Sequence[dict[str, Any]], note: str, *, but: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """``messages`` with ``note`` as the result of every call that has none (``but`` those), right behind the call."""
+    known = {m.get("tool_call_id") for m in messages if m["role"] == "tool"} | set(but)
     whole: list[dict[str, Any]] = []
     for message in messages:
         whole.append(message)

@@ -23,6 +23,8 @@ from runner.api.docker import BACKEND, Docker
 from runner.api.errors import response_for
 from runner.api.ollama import Ollama
 from runner.api.openai import OpenAI
+from runner.api.responses.endpoint import Responses
+from runner.api.responses.servers import ToolServers
 from runner.errors import EngineFailed, HostRefused, ResponseNotFound, TokenRefused
 from runner.service import Runner
 
@@ -34,9 +36,17 @@ V1_PREFIXES = ("/v1", "/engines/v1", "/engines/{engine}/v1")
 
 
 def create_app(
-    runner: Runner, *, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = (), token: str = ""
+    runner: Runner,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),
+    token: str = "",
+    tool_servers: ToolServers | None = None,
 ) -> ASGIApp:
-    """``token``: what every request must carry; empty: none is needed (loopback only)."""
+    """``token``: what every request must carry; empty: none is needed (loopback only).
+
+    ``tool_servers``: the MCP servers that responses may use; none: no MCP server at all.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +58,7 @@ def create_app(
     )
     app.state.runner = runner
     _add_openai(app, OpenAI(runner))
+    _add_responses(app, Responses(runner, tool_servers or ToolServers()))
     _add_anthropic(app, Anthropic(runner))
     _add_ollama(app, Ollama(runner))
     _add_docker(app, Docker(runner))
@@ -65,6 +76,14 @@ def _add_openai(app: FastAPI, api: OpenAI) -> None:
         app.add_route(f"{prefix}/embeddings", api.embeddings, methods=["POST"])
         app.add_route(f"{prefix}/models", api.models, methods=["GET"])
         app.add_route(f"{prefix}/models/{{name:path}}", api.model, methods=["GET"])
+
+
+def _add_responses(app: FastAPI, api: Responses) -> None:
+    for prefix in (*V1_PREFIXES, ""):
+        app.add_route(f"{prefix}/responses", api.create, methods=["POST"])
+        app.add_route(f"{prefix}/responses/{{name}}", api.get, methods=["GET"])
+        app.add_route(f"{prefix}/responses/{{name}}", api.delete, methods=["DELETE"])
+        app.add_route(f"{prefix}/responses/{{name}}/input_items", api.inputs, methods=["GET"])
 
 
 def _add_anthropic(app: FastAPI, api: Anthropic) -> None:

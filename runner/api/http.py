@@ -40,6 +40,11 @@ async def json_body(request: Request) -> dict[str, Any]:
     return body
 
 
+def client_of(request: Request) -> str:
+    """Whom the queue is fair to: the bearer token if there is one, else the address."""
+    return request.headers.get("authorization") or (request.client.host if request.client else "")
+
+
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(body), status, headers, "application/json")
 

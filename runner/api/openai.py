@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from runner.api.chat_request import ChatRequest, integer, model_name, parse_chat, parse_options
 from runner.api.errors import openai_body
-from runner.api.http import SSE_DONE, Events, json_body, json_response, sse, until_disconnect
+from runner.api.http import SSE_DONE, Events, client_of, json_body, json_response, sse, until_disconnect
 from runner.chat.job import ChatEvent, Done, Text, ToolCall, Usage, generate
 from runner.chat.toolcalls import chat
 from runner.errors import ModelNotFound, RequestInvalid
@@ -38,11 +38,11 @@ class OpenAI:
         asked = parse_chat(body)
         plan = self._runner.plan(asked.model)
         if request.headers.get("X-Preload-Only") == "true":  # Docker's runner: load, answer nothing
-            async with self._runner.scheduler.use(plan, client=_client(request)):
+            async with self._runner.scheduler.use(plan, client=client_of(request)):
                 return json_response({})
         if asked.stream:
-            return Events(self._stream(asked, plan, _client(request)), _sse_error, "text/event-stream")
-        return json_response(await until_disconnect(request, self._answer(asked, plan, _client(request))))
+            return Events(self._stream(asked, plan, client_of(request)), _sse_error, "text/event-stream")
+        return json_response(await until_disconnect(request, self._answer(asked, plan, client_of(request))))
 
     async def _answer(self, asked: ChatRequest, plan: Any, client: str) -> dict[str, Any]:
         async with self._runner.scheduler.use(plan, client=client) as engine:
@@ -88,8 +88,8 @@ class OpenAI:
         plan = self._runner.plan(model_name(body))
         frames = _completion_frames(body)
         if body.get("stream") is True:
-            return Events(self._stream_texts(body, frames, plan, _client(request)), _sse_error, "text/event-stream")
-        return json_response(await until_disconnect(request, self._texts(body, frames, plan, _client(request))))
+            return Events(self._stream_texts(body, frames, plan, client_of(request)), _sse_error, "text/event-stream")
+        return json_response(await until_disconnect(request, self._texts(body, frames, plan, client_of(request))))
 
     async def _texts(self, body: dict[str, Any], frames: list[dict[str, Any]], plan: Any, client: str) -> Any:
         async def one(engine: Any, index: int, frame: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
@@ -137,7 +137,7 @@ class OpenAI:
         if form not in ("float", "base64"):
             raise RequestInvalid("encoding_format should be float or base64", param="encoding_format")
         width = integer(body, "dimensions", 0, 1, 1 << 16) if body.get("dimensions") is not None else 0
-        client = _client(request)
+        client = client_of(request)
 
         async def work() -> tuple[list[list[float]], int]:
             async with self._runner.scheduler.use(plan, client=client) as engine:
@@ -373,8 +373,3 @@ def _sse_error(error: Any) -> bytes:
 
 def _id(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(12)}"
-
-
-def _client(request: Request) -> str:
-    """Whom the queue is fair to: the bearer token if there is one, else the address."""
-    return request.headers.get("authorization") or (request.client.host if request.client else "")

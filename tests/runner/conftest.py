@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -82,13 +83,21 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def server(engine_installed: None, model_home: Path) -> Iterator[Server]:
     """`hm model serve` on a free port of loopback."""
+    with serve(model_home) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def serve(home: Path, **environment: str) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "harbourmaster", "model", "serve", "--port", str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "HM_HOME": str(model_home), "HM_LOG_LEVEL": "warning"})
+    process = subprocess.Popen(
+        command, env={**os.environ, "HM_HOME": str(home), "HM_LOG_LEVEL": "warning", **environment}
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_up(url, process)
-        yield Server(url, model_home, process)
+        yield Server(url, home, process)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

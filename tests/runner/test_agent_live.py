@@ -69,6 +69,9 @@ class Dock:
         assert status == (0 if body["outcome"] == "answered" else 1), err
         return body
 
+    def mode(self, report: dict[str, Any]) -> int:
+        return Path(report["transcript"]).stat().st_mode & 0o777
+
     def lines(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         return [json.loads(line) for line in Path(report["transcript"]).read_text().splitlines()]
 
@@ -98,7 +101,7 @@ async def test_the_starter_model_calls_a_sandboxed_tool_where_the_grammar_leaves
     assert answer["result"]["text"] == "ahoy"
     read = [line["message"] for line in lines if line["kind"] == "message" and line["message"]["role"] == "tool"]
     assert [m["content"] for m in read] == ["ahoy"]
-    assert Path(said["transcript"]).stat().st_mode & 0o777 == 0o600
+    assert dock.mode(said) == 0o600
 
 
 @pytest.mark.engine

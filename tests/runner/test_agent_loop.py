@@ -139,7 +139,9 @@ async def test_an_answer_without_a_tool_is_reported_as_that(ran: Any) -> None:
 
 async def test_calls_of_one_round_run_at_the_same_time_and_results_keep_their_order(ran: Any) -> None:
     box = Box(together=3)
-    it = await ran(calls(("wait", ""), ("add", '{"a": 1, "b": 1}'), ("wait", "{}"), ("wait", "{}")), says("done"), box=box)
+    it = await ran(
+        calls(("wait", ""), ("add", '{"a": 1, "b": 1}'), ("wait", "{}"), ("wait", "{}")), says("done"), box=box
+    )
     assert box.most_waiting == 3
     assert [m["content"] for m in it.added if m["role"] == "tool"] == ["met", "2", "met", "met"]
 
@@ -193,7 +195,7 @@ async def test_rounds_end_with_an_answer_from_what_is_known(ran: Any) -> None:
     it = await ran(ADD_2_3, ADD_2_3, says("so far 5"), budget=Budget(rounds=3))
     assert [q.tool_choice for q in it.script.questions] == ["auto", "auto", "none"]
     assert (it.report.outcome, it.report.answer) == ("budget", "so far 5")
-    assert "the limit of rounds" in it.report.why
+    assert "the limit of 3 rounds" in it.report.why
 
 
 async def test_a_limit_of_calls_refuses_what_is_over_it(ran: Any) -> None:
@@ -244,7 +246,7 @@ async def test_a_tool_s_error_is_read_by_the_model_and_counted(ran: Any) -> None
 )
 async def test_a_fault_is_reported_with_its_code(ran: Any, answers: Any, code: str) -> None:
     it = await ran(*answers, box=Box([Tool("gone")]))
-    assert (it.report.outcome, it.report.code) == ("failed", code)
+    assert (it.report.outcome, it.report.as_dict()["code"]) == ("failed", code)
 
 
 async def test_a_long_result_is_marked_as_a_part(ran: Any) -> None:
@@ -313,6 +315,16 @@ async def test_a_deferred_call_ends_the_run_after_the_others_are_done(ran: Any) 
     it = await ran(both, box=Box(together=1), approve=defer_add)
     assert (it.report.outcome, it.report.calls) == ("deferred", 1)
     assert [m["content"] for m in it.added if m["role"] == "tool"] == ["met"]
+
+
+async def test_approved_calls_are_carried_out_first_and_their_results_stand_behind_them(ran: Any) -> None:
+    script, events = Script([says("5")]), list[AgentEvent]()
+    call = make_call("c1", "add", '{"a": 2, "b": 3}')
+    asked = {"role": "assistant", "content": "", "tool_calls": [{"id": "c1"}]}
+    later = {"role": "user", "content": "go on"}
+    report = await run(Agent(script, Box()), [*ASK, asked, later], events.append, approved=[call])
+    assert report.calls == 1
+    assert [m["role"] for m in script.questions[0].messages] == ["user", "assistant", "tool", "user"]
 
 
 # -- tools and messages
