@@ -66,6 +66,10 @@ class Forwarder:
         self._authorize = authorize
         self._timeout = timeout_s
 
+    def expect(self, client: Downstream) -> None:
+        """``client`` has just come: what it is likely to call is made ready."""
+        self._leases.expect(client, client.index.servers, client.loop.time())
+
     async def forward(
         self,
         client: Downstream,

@@ -11,14 +11,17 @@ from typing import Any
 
 from gateway import sdk
 from gateway.admission import Admissions, Admit, AdmitRelaxed
+from gateway.calls import Outlet
 from gateway.drift import Drift
 from gateway.forward import Authorize, Forwarder, allow
+from gateway.happenings import Happenings
 from gateway.held import HeldFiles
 from gateway.index import Index
 from gateway.leases import Leases, Stamp, unstamped
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
+from gateway.pool_habits import Habits, load, save
 from gateway.pool_settings import pool_settings
 from gateway.principals import Principal
 from gateway.profiles.files import ProfileFiles
@@ -36,6 +39,8 @@ from harbourmaster.core.settings import Settings
 log = logging.getLogger("gateway")
 
 SERVER_INFO: dict[str, Any] = {"name": "harbourmaster", "title": "Harbourmaster", "version": version("harbourmaster")}
+
+HABITS_FILE = "pool.json"
 
 Servers = Mapping[str, LockedServer]
 
@@ -74,21 +79,25 @@ class Gateway:
         self.settings = settings
         self.tokens = tokens
         self.sessions = Sessions()
-        self.recorder = Recorder(append)
+        self.happenings = Happenings()
+        self.watchers: set[Outlet] = set()  # of the operator's event stream
+        self.recorder = Recorder(append, self.happenings.recorded)
         self._reload = reload
         self._admissions = Admissions(admit, admit_relaxed)
-        self._leases = Leases(
+        self.leases = Leases(
             starter=start,
             admit=self._admissions.check,
             **pool_settings(settings),
             client_info=SERVER_INFO,
             stamp=stamp,
             report=self._differs,
+            notify=self.happenings.publish,
+            habits=Habits(load(settings.run_dir / HABITS_FILE)),
         )
         self._held = HeldFiles(settings.held_dir)
         self._notes: set[asyncio.Task[None]] = set()
         self._forwarder = Forwarder(
-            self._leases,
+            self.leases,
             self._admissions,
             self.recorder,
             authorize=authorize,
@@ -101,6 +110,7 @@ class Gateway:
         self._modern: dict[tuple[str, str, str], ModernClient] = {}
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
         self._sweeper: asyncio.Task[None] | None = None
+        self.began = 0.0  # the event loop's time
         self._complaint = ""
 
     @property
@@ -110,9 +120,10 @@ class Gateway:
 
     @property
     def sandboxes(self) -> int:
-        return len(self._leases)
+        return len(self.leases)
 
     async def __aenter__(self) -> Gateway:
+        self.began = asyncio.get_running_loop().time()
         self.recorder.event(event="start", servers=sorted(self.index.servers))
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         return self
@@ -125,6 +136,7 @@ class Gateway:
         await self.wind_down()
         if self._notes:
             await asyncio.wait(self._notes)
+        await self._keep_habits()
         self.recorder.event(event="stop")
 
     # -- clients
@@ -163,7 +175,7 @@ class Gateway:
 
     def close(self, client: Session | ModernClient) -> None:
         """The client left: its sandboxes end, its calls fail."""
-        self._leases.end_all(client)
+        self.leases.end_all(client)
         self._connections.discard(client)
         if isinstance(client, Session):
             self.sessions.remove(client)
@@ -172,13 +184,15 @@ class Gateway:
     async def wind_down(self) -> None:
         """Answer what is in flight with an error, close every stream, end every sandbox; then an edge can stop."""
         self.end_streams()
-        await self._leases.close()
+        await self.leases.close()
 
     def end_streams(self) -> None:
-        for client in self._clients():
+        for client in self.clients():
             client.hang_up()
+        for watcher in tuple(self.watchers):
+            watcher.close()
 
-    def _clients(self) -> list[Session | ModernClient]:
+    def clients(self) -> list[Session | ModernClient]:
         return [*self.sessions, *self._modern.values(), *self._connections]
 
     def _differs(self, server: LockedServer, sandbox: str, drift: Drift) -> None:
@@ -211,7 +225,7 @@ class Gateway:
             await asyncio.sleep(LIMITS.sweep_s)
             now = loop.time()
             try:
-                self._leases.sweep(now)
+                self.leases.sweep(now)
                 self._sweep_clients(now)
                 if now - pinged >= LIMITS.ping_s:
                     pinged = now
@@ -219,6 +233,7 @@ class Gateway:
                 if now - reloaded >= 1.0:
                     reloaded = now
                     await self._look_for_changes()
+                    await self._keep_habits()
             except Exception:
                 log.exception("housekeeping failed; it will be tried again")
 
@@ -231,8 +246,15 @@ class Gateway:
                 del self._modern[key]
 
     def _ping(self) -> None:
-        for client in self._clients():
+        for client in self.clients():
             client.ping()
+        for watcher in tuple(self.watchers):
+            watcher.ping()
+
+    async def _keep_habits(self) -> None:
+        habits = self.leases.pool.habits
+        if habits.changed:
+            await asyncio.to_thread(save, self.settings.run_dir / HABITS_FILE, habits.dump())
 
     async def _look_for_changes(self) -> None:
         """Files that cannot be read leave everything as it is, and are complained about once."""
@@ -251,10 +273,10 @@ class Gateway:
 
     def serve(self, servers: Servers | None, profiles: Profiles | None = None) -> None:
         """Serve these from now on (None: as before); sessions live on, clients hear which of their lists changed."""
-        seen = [(client, client.index) for client in self._clients()]
+        seen = [(client, client.index) for client in self.clients()]
         self.views.update(servers, profiles)
         self._admissions.forget()
-        self._leases.keep_only(self.views.lock)
+        self.leases.keep_only(self.views.lock)
         for client, before in seen:
             self.refit(client, before)
         log.info("serving %d servers", len(self.index.servers))
@@ -264,7 +286,7 @@ class Gateway:
         now = client.index
         for lease in tuple(client.leases.values()):
             if now.servers.get(lease.server.name) is not lease.server:  # leases know their server by identity
-                self._leases.evict(lease, "because the lock or the profile changed")
+                self.leases.evict(lease, "because the lock or the profile changed")
         for change, lists in _LISTS.items():
             if any(before.handshake_lists[m] != now.handshake_lists[m] for m in lists):
                 client.announce(change)

@@ -20,6 +20,7 @@ from gateway.lock import LockedServer
 from gateway.pins import Report, unreported
 from gateway.pool import Pool
 from gateway.pool_demand import Footprints
+from gateway.pool_habits import Habits
 from gateway.pool_lease import CALL, OWN, SHARED, Holder, Lease, Shared, fingerprint, is_stateless, per_call, same_line
 from gateway.pool_places import Caps, Places
 from gateway.pool_promise import Promise
@@ -59,9 +60,10 @@ class Leases:
         stamp: Stamp = unstamped,
         report: Report = unreported,
         notify: Notify = unheard,
+        habits: Habits | None = None,
     ) -> None:
         self._starter, self._admit, self._stamp = starter, admit, stamp
-        self._budget_mb, self._idle_s, self._start_timeout_s = budget_mb, idle_s, start_timeout_s
+        self.budget_mb, self._idle_s, self._start_timeout_s = budget_mb, idle_s, start_timeout_s
         self._client_info, self._report, self._notify = client_info, report, notify
         self.counters: Counter[str] = Counter()
         self.footprints = Footprints()
@@ -77,6 +79,7 @@ class Leases:
             start_timeout_s=start_timeout_s,
             most=spares,
             report=report,
+            habits=habits,
         )
         self._all: set[Lease] = set()
         self._shared: dict[tuple[str, str, str], Shared] = {}
@@ -101,6 +104,10 @@ class Leases:
         lease.used = now
         lease.uses += 1
         return lease.upstream
+
+    def expect(self, holder: Holder, servers: Mapping[str, LockedServer], now: float) -> None:
+        """``holder`` has come, and may use ``servers``."""
+        self.pool.expect(Promise.of(holder), servers, now)
 
     async def open(self, holder: Holder, server: LockedServer, *, own: bool = False) -> Upstream:
         """A connection to ``server`` for one call of ``holder``, started if need be; calls arriving meanwhile wait for the
@@ -310,7 +317,7 @@ class Leases:
             elif now - lease.used >= (RESTING_S if lease.kind == CALL else self._idle_s) and not lease.kept:
                 self.evict(lease, "because it was idle", "idle_stops")
         self._fit(now)
-        self.pool.tick(now, self._budget_mb - self.memory_mb())
+        self.pool.tick(now, self.budget_mb - self.memory_mb())
         self.places.press()
         self._scales.tick(self._all, now)
 
@@ -320,7 +327,7 @@ class Leases:
 
     def _fit(self, now: float) -> None:
         """End spares, then the longest idle, while all together take more than the budget."""
-        over = self.memory_mb() - self._budget_mb
+        over = self.memory_mb() - self.budget_mb
         while over > 0:
             if (spare := self.pool.drop_one(None)) is not None:
                 over -= self.footprints.of(spare)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from gateway.lock import LockedServer
 from gateway.pins import Report, unreported
 from gateway.pool_demand import Demand, Footprints, Want, share_out
+from gateway.pool_habits import Habits
 from gateway.pool_lease import fingerprint, same_line
 from gateway.pool_places import Places
 from gateway.pool_promise import Nobody, Promise
@@ -27,7 +28,6 @@ log = logging.getLogger("gateway.pool")
 
 STARTING: Final = 2  # spares made at one time; more would keep the machine from those who wait for an answer
 KINDS: Final = 512  # kinds of sandbox whose use is remembered
-HABITS: Final = 16  # servers that are made ready when a client comes back
 
 Admit = Callable[[LockedServer], Awaitable[Any]]
 Kind = tuple[str, str, str]  # server, what its line in the lock says, promise
@@ -72,12 +72,13 @@ class Pool:
         start_timeout_s: float,
         most: int,
         report: Report = unreported,
+        habits: Habits | None = None,
     ) -> None:
         self._starter, self._admit, self._stamp, self._report = starter, admit, stamp, report
         self._places, self._footprints, self._counters = places, footprints, counters
         self._idle_s, self._start_timeout_s, self._most = idle_s, start_timeout_s, most
         self._known: dict[Kind, _Known] = {}
-        self._habits: dict[str, dict[str, Kind]] = {}  # promise -> what its clients used, by server
+        self.habits = habits or Habits()
         self._spares: set[Spare] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -91,26 +92,23 @@ class Pool:
         """Someone needs a sandbox of this kind."""
         if server.remote:  # elsewhere, nobody is called before somebody asks
             return
+        self._know(server, promise).demand.used(now)
+        self.habits.note(promise.key, server.name)
+
+    def expect(self, promise: Promise, servers: Mapping[str, LockedServer], now: float) -> None:
+        """A client came that promises this: what such a client used last, of ``servers``, is made ready for it."""
+        for name in self.habits.of(promise.key):
+            server = servers.get(name)
+            if server is not None and not server.remote:
+                self._know(server, promise).demand.expected(now)
+
+    def _know(self, server: LockedServer, promise: Promise) -> _Known:
         kind = _kind(server, promise)
         known = self._known.pop(kind, None) or _Known(server, promise, Demand())
-        known.demand.used(now)
         self._known[kind] = known  # the latest last
         while len(self._known) > KINDS:
             del self._known[next(iter(self._known))]
-        habit = self._habits[promise.key] = self._habits.pop(promise.key, {})
-        habit.pop(server.name, None)
-        habit[server.name] = kind
-        while len(habit) > HABITS:
-            del habit[next(iter(habit))]
-        while len(self._habits) > KINDS:
-            del self._habits[next(iter(self._habits))]
-
-    def expect(self, promise: Promise, now: float) -> None:
-        """A client came that promises this: what such a client used last is made ready for it."""
-        for kind in self._habits.get(promise.key, {}).values():
-            known = self._known.get(kind)
-            if known is not None:
-                known.demand.expected(now)
+        return known
 
     def keep_only(self, lock: Mapping[str, LockedServer]) -> None:
         """The lock changed: what is not in it as it was has no spares."""

@@ -17,8 +17,10 @@ MAX_NAME = 200  # characters
 
 
 class Recorder:
-    def __init__(self, append: Append) -> None:
+    def __init__(self, append: Append, told: Append = lambda record: None) -> None:
+        """``told``: hears of what was recorded."""
         self._append = append
+        self._told = told
         self._down = False
 
     def check(self) -> None:
@@ -34,6 +36,7 @@ class Recorder:
         except HarbourError as e:
             self._down = True
             return e
+        self._told(record)
         return None
 
     def event(self, **fields: Any) -> None:

@@ -69,7 +69,9 @@ class Router:
     def _initialize(self, session: Session, params: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(params.get("protocolVersion"), str):
             raise BadRequest("Invalid params: protocolVersion must be a string", rpc=INVALID_PARAMS)
-        return session.index.initialize_result(session.begin(params))
+        version = session.begin(params)
+        self._forwarder.expect(session)
+        return session.index.initialize_result(version)
 
     def _set_level(self, session: Session, params: dict[str, Any]) -> dict[str, Any]:
         level = params.get("level")

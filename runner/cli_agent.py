@@ -44,7 +44,9 @@ Temperature = Annotated[float | None, typer.Option(min=0, help="0: the likeliest
 Seed = Annotated[int | None, typer.Option()]
 Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
 System = Annotated[str, typer.Option(help="system message")]
-Parallel = Annotated[bool, typer.Option("--parallel/--one-by-one", help="several calls at once; small models do better one by one")]
+Parallel = Annotated[
+    bool, typer.Option("--parallel/--one-by-one", help="several calls at once; small models do better one by one")
+]
 
 
 @app.command()

@@ -13,6 +13,8 @@ import logging
 from typing import Any, Final, NamedTuple
 
 from gateway import eras
+from gateway.edges.admin import PREFIX as ADMIN
+from gateway.edges.admin import AdminEdge
 from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
 from gateway.edges.streams import PostStream, RawHeaders, Receive, ResumedStream, Send, StandingStream, send_body
 from gateway.errors import BadRequest
@@ -51,6 +53,7 @@ class HttpEdge:
         self._router = gateway.router
         self._sessions = gateway.sessions
         self._guard = guard
+        self._admin = AdminEdge(gateway, guard)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,6 +73,9 @@ class HttpEdge:
         if scope["path"] == HEALTH_PATH:
             self._guard.check_host(headers)
             await send_body(send, 200, b'{"status":"ok"}')
+            return
+        if scope["path"].startswith(ADMIN):
+            await self._admin(scope, headers, receive, send)
             return
         caller = self._caller(_profile_of(scope["path"]), headers)
         method = scope["method"]

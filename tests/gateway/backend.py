@@ -40,6 +40,8 @@ TOOLS = [
     tool("last_cancelled"),
     tool("streams"),
     tool("rug"),
+    tool("flaky", annotations={"idempotentHint": True}),
+    tool("fragile"),
     tool(
         "region", inputSchema={"type": "object", "properties": {"where": {"type": "string", "x-mcp-header": "Where"}}}
     ),
@@ -99,6 +101,9 @@ class Backend:
                 self.answered(body)
             elif "id" in body:
                 self.request(body["id"], body["method"], body.get("params", {}))
+            elif body["method"] == "notifications/initialized" and "--curious" in sys.argv:
+                self.say(method="notifications/message", params={"level": "info", "data": "hello"})
+                self.say(id="curious", method="roots/list")
             elif body["method"] == "notifications/cancelled":
                 self.cancelled.append(body["params"]["requestId"])
                 self.streams.pop(body["params"]["requestId"], None)
@@ -106,6 +111,8 @@ class Backend:
                 self.count += 100
 
     def answered(self, body: dict[str, Any]) -> None:
+        if body["id"] == "curious":
+            self.hello = {**self.hello, "roots": body.get("result", body.get("error"))}
         call = self.waiting.pop(body["id"], None)
         if call is not None:
             self.text(call, json.dumps(body.get("result", body.get("error")), sort_keys=True))
@@ -234,6 +241,17 @@ class Backend:
     def tool_crash(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         sys.stderr.write("about to crash\n")
         os._exit(3)
+
+    def tool_flaky(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        """Crash, the first time that anybody calls with this mark."""
+        try:
+            os.close(os.open(arguments["mark"], os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            self.text(request_id, "well again")
+        else:
+            os._exit(3)
+
+    tool_fragile = tool_flaky
 
     def tool_progress(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         token = params.get("_meta", {}).get("progressToken")

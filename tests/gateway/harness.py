@@ -95,12 +95,16 @@ class World:
     refuse: Exception | None = None  # what admission raises
     audit_error: HarbourError | None = None
     changed: dict[str, LockedServer] | None = None  # what a reload yields
+    secrets: str = ""  # what a start depends on beside the image
     options: dict[str, Any] = field(default_factory=dict)  # of the gateway, beside these
 
     def admit(self, name: str) -> Admitted:
         if self.refuse is not None:
             raise self.refuse
         return Admitted(self.servers[name].image, self.servers[name].image_id)
+
+    async def stamp(self, server: LockedServer) -> str:
+        return self.secrets
 
     def append(self, record: dict[str, Any]) -> None:
         if self.audit_error is not None:
@@ -160,6 +164,7 @@ async def running(settings: Settings, world: World) -> AsyncIterator[Gateway]:
         world.servers,
         admit=world.admit,
         start=world.start,
+        stamp=world.stamp,
         append=world.append,
         tokens=TokenStore(settings.tokens_file),
         reload=world.reload,
