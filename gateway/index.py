@@ -6,7 +6,8 @@ them, unknown fields included; only a name or URI that would collide changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -113,23 +114,28 @@ def build(
     *,
     visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
     problems: Mapping[str, HarbourError] = _NO_PROBLEMS,
+    listed: Collection[str] | None = None,
+    kept: Mapping[names.Owned, str] | None = None,
 ) -> Index:
     """The index of ``servers``; the same for the same input.
 
     ``visible``: server -> which of its tools are served; they keep the names they have with all tools served.
+    ``listed``: the servers that lists and instructions speak of; the others can be called all the same (None: all).
+    ``kept``: names of tools that clients have been told already.
     """
-    tools = _merge(servers, "tools", "name", names.public_names, visible)
-    prompts = _merge(servers, "prompts", "name", names.public_names)
-    resources = _merge(servers, "resources", "uri", names.public_uris)
-    templates = _merge(servers, "resourceTemplates", "uriTemplate", names.public_uris)
+    naming = functools.partial(names.public_names, kept=kept or {})
+    tools = _merge(servers, "tools", "name", naming, visible, listed)
+    prompts = _merge(servers, "prompts", "name", names.public_names, listed=listed)
+    resources = _merge(servers, "resources", "uri", names.public_uris, listed=listed)
+    templates = _merge(servers, "resourceTemplates", "uriTemplate", names.public_uris, listed=listed)
     merged = {
         "tools/list": ("tools", tools.items),
         "prompts/list": ("prompts", prompts.items),
         "resources/list": ("resources", resources.items),
         "resources/templates/list": ("resourceTemplates", templates.items),
     }
-    capabilities = _capabilities(servers)
-    instructions = _instructions(servers)
+    capabilities = _capabilities(servers, every=listed is not None)
+    instructions = _instructions({n: s for n, s in servers.items() if listed is None or n in listed})
     return Index(
         servers=dict(servers),
         tools=_with_qualified(tools.routes),
@@ -159,6 +165,7 @@ def _merge(
     key: str,
     naming: Any,
     visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
+    listed: Collection[str] | None = None,
 ) -> _Merged:
     owned = [(name, item) for name, server in servers.items() for item in server.listing.get(part, [])]
     public = naming((name, item[key]) for name, item in owned)
@@ -169,7 +176,8 @@ def _merge(
             continue
         if shown in routes:  # a server that lists one name twice: the first stands
             continue
-        items.append(item if shown == item[key] else {**item, key: shown})
+        if listed is None or name in listed:
+            items.append(item if shown == item[key] else {**item, key: shown})
         routes[shown] = Route(name, item[key], shown, _annotated_schema(item) if part == "tools" else None)
     return _Merged(items, routes)
 
@@ -185,17 +193,20 @@ def _with_qualified(routes: dict[str, Route]) -> dict[str, Route]:
     return {**aliases, **routes}
 
 
-def _capabilities(servers: Mapping[str, LockedServer]) -> dict[str, Any]:
-    """All lists are offered, even when empty: a server enabled later fills them, and a session's capabilities stay."""
+def _capabilities(servers: Mapping[str, LockedServer], *, every: bool) -> dict[str, Any]:
+    """All lists are offered, even when empty: a server enabled later fills them, and a session's capabilities stay.
+
+    ``every``: what no server offers yet too, because clients add servers.
+    """
     each = [s.listing.get("capabilities") or {} for s in servers.values()]
-    subscribe = any((c.get("resources") or {}).get("subscribe") for c in each)
+    subscribe = every or any((c.get("resources") or {}).get("subscribe") for c in each)
     merged: dict[str, Any] = {
         "tools": {"listChanged": True},
         "prompts": {"listChanged": True},
         "resources": {"listChanged": True, **({"subscribe": True} if subscribe else {})},
     }
     for optional in ("logging", "completions"):
-        if any(optional in c for c in each):
+        if every or any(optional in c for c in each):
             merged[optional] = {}
     return merged
 

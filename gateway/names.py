@@ -11,27 +11,31 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 SEPARATOR = "__"
 MAX_NAME = 64
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 
 Owned = tuple[str, str]  # (server, the name it uses itself)
+_NONE: Mapping[Owned, str] = {}
 
 
 def qualified(server: str, name: str) -> str:
     return _fit(f"{server}{SEPARATOR}{name}", server, name)
 
 
-def public_names(owned: Iterable[Owned]) -> dict[Owned, str]:
-    """A public name for every (server, name), each different, and the same for the same input whatever its order."""
+def public_names(owned: Iterable[Owned], kept: Mapping[Owned, str] = _NONE) -> dict[Owned, str]:
+    """A public name for every (server, name), each different, and the same for the same input whatever its order.
+
+    ``kept``: names that a client has been told already; they stay, and whoever comes later makes way.
+    """
     pairs = sorted(set(owned))
-    bare = {pair: _fit(pair[1], *pair) for pair in pairs}
+    bare = {pair: kept.get(pair) or _fit(pair[1], *pair) for pair in pairs}
     shared = Counter(bare.values())
-    chosen = {pair: name if shared[name] == 1 else qualified(*pair) for pair, name in bare.items()}
+    chosen = {p: name if shared[name] == 1 or p in kept else qualified(*p) for p, name in bare.items()}
     clashes = Counter(chosen.values())
-    return {pair: name if clashes[name] == 1 else _hashed(qualified(*pair), *pair) for pair, name in chosen.items()}
+    return {p: n if clashes[n] == 1 or p in kept else _hashed(qualified(*p), *p) for p, n in chosen.items()}
 
 
 def public_uris(owned: Iterable[Owned]) -> dict[Owned, str]:

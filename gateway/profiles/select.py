@@ -24,6 +24,7 @@ class Selection:
     visible: dict[str, Visible] = field(default_factory=dict)
     problems: dict[str, HarbourError] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    rules: dict[str, ServerRules] = field(default_factory=dict)
 
 
 def select(name: str, profile: Profile, lock: Mapping[str, LockedServer], defaults: Limits) -> Selection:
@@ -31,6 +32,7 @@ def select(name: str, profile: Profile, lock: Mapping[str, LockedServer], defaul
     chosen = chosen_rules(profile, lock)
     found = Selection(absent=tuple(n for n in sorted(profile.servers) if not is_glob(n) and n not in lock))
     for server, rules in chosen.items():
+        found.rules[server] = rules
         try:
             found.servers[server] = variant(lock[server], rules, name, defaults)
         except HarbourError as e:

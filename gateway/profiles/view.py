@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.index import Index
 from gateway.profiles.schema import Dynamic
+from gateway.profiles.select import Selection
 
 DEFAULT: Final = "default"  # served at /mcp; every enabled server, unless a file of that name says otherwise
 
 
+@dataclass(frozen=True)
+class Seen:
+    """``selection``: what the profile serves; ``index``: as clients get it."""
+
+    selection: Selection
+    index: Index
+
+
 class View:
-    """``index`` is made when somebody first looks, and replaced as a whole when the lock or the profile changes.
+    """What is seen is made when somebody first looks, and replaced as a whole when the lock or the profile changes.
 
     ``dynamic``: how the profile's dynamic tools behave; None: there are none.
     """
 
-    __slots__ = ("_index", "_make", "dynamic", "name")
+    __slots__ = ("_make", "_seen", "dynamic", "name")
 
-    def __init__(self, name: str, make: Callable[[], Index], dynamic: Dynamic | None = None) -> None:
+    def __init__(self, name: str, make: Callable[[], Seen], dynamic: Dynamic | None = None) -> None:
         self.name = name
         self.dynamic = dynamic
         self._make = make
-        self._index: Index | None = None
+        self._seen: Seen | None = None
+
+    @property
+    def seen(self) -> Seen:
+        if self._seen is None:
+            self._seen = self._make()
+        return self._seen
 
     @property
     def index(self) -> Index:
-        if self._index is None:
-            self._index = self._make()
-        return self._index
+        return self._seen.index if self._seen is not None else self.seen.index
 
     @property
     def looked_at(self) -> bool:
         """Whether anybody can know what it serves."""
-        return self._index is not None
+        return self._seen is not None
 
-    def replace(self, make: Callable[[], Index], dynamic: Dynamic | None) -> None:
+    def replace(self, make: Callable[[], Seen], dynamic: Dynamic | None) -> None:
         self._make, self.dynamic = make, dynamic
-        self._index = make() if self.looked_at else None
+        self._seen = make() if self.looked_at else None

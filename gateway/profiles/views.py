@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gateway.index import Index, build
+from gateway.dynamic.overlay import Ground, Wishes, index_for
+from gateway.index import build
 from gateway.lock import LockedServer
 from gateway.profiles.errors import ProfileInvalid, ProfileUnknown
 from gateway.profiles.schema import Dynamic, Profile
-from gateway.profiles.select import BUILT_IN, select
+from gateway.profiles.select import BUILT_IN, Selection, select
 from gateway.profiles.values import Limits
-from gateway.profiles.view import View
+from gateway.profiles.view import Seen, View
 
 log = logging.getLogger("gateway.profiles")
 
@@ -24,7 +25,10 @@ Profiles = Mapping[str, Profile | ProfileInvalid]
 
 
 class Views:
-    """``lock``: every locked server.  ``limits``: the sandbox profile's defaults.  ``dynamic``: on in every profile."""
+    """``lock``: every locked server.  ``limits``: the sandbox profile's defaults.  ``dynamic``: on in every profile.
+
+    ``code``: there is a sandbox for clients' scripts.
+    """
 
     def __init__(
         self,
@@ -34,10 +38,11 @@ class Views:
         *,
         limits: Limits | None = None,
         dynamic: bool = False,
+        code: bool = False,
     ) -> None:
         self.lock = dict(lock)
         self.profiles: dict[str, Profile | ProfileInvalid] = {**BUILT_IN, **profiles}
-        self._info, self._limits, self._dynamic = server_info, limits or {}, dynamic
+        self._info, self._limits, self._dynamic, self._code = server_info, limits or {}, dynamic, code
         self._views: dict[str, View] = {}
 
     def __iter__(self) -> Iterator[View]:
@@ -58,7 +63,8 @@ class Views:
             raise ProfileUnknown(f"there is no profile {name!r:.80}", remedy="see: hm profile ls")
         if isinstance(profile, ProfileInvalid):
             raise profile
-        view = self._views[name] = View(name, self._maker(name, profile), self._dynamics(profile))
+        dynamic = self._dynamics(profile)
+        view = self._views[name] = View(name, self._maker(name, profile, None, dynamic), dynamic)
         return view
 
     def update(self, lock: Mapping[str, LockedServer] | None, profiles: Profiles | None) -> None:
@@ -76,21 +82,30 @@ class Views:
             if not isinstance(profile, Profile):
                 del self._views[name]
                 profile = Profile()  # whoever still holds it sees nothing at all
-            before = view.index if view.looked_at else None
-            view.replace(self._maker(name, profile, before), self._dynamics(profile))
+            dynamic = self._dynamics(profile)
+            view.replace(self._maker(name, profile, view.seen if view.looked_at else None, dynamic), dynamic)
+
+    def ground(self, view: View) -> Ground | None:
+        """What clients of a dynamic profile add to; None where the profile is not dynamic."""
+        return self._ground(view.name, view.seen.selection, view.dynamic) if view.dynamic is not None else None
+
+    def _ground(self, name: str, found: Selection, dynamic: Dynamic) -> Ground:
+        return Ground(name, found, dynamic, self.lock, self._limits, self._code)
 
     def _dynamics(self, profile: Profile) -> Dynamic | None:
         return profile.dynamics or (Dynamic() if self._dynamic else None)
 
-    def _maker(self, name: str, profile: Profile, before: Index | None = None) -> functools.partial[Index]:
-        return functools.partial(self._build, name, profile, before)
+    def _maker(self, name: str, profile: Profile, before: Seen | None, dynamic: Dynamic | None) -> Callable[[], Seen]:
+        return functools.partial(self._see, name, profile, before, dynamic)
 
-    def _build(self, name: str, profile: Profile, before: Index | None) -> Index:
+    def _see(self, name: str, profile: Profile, before: Seen | None, dynamic: Dynamic | None) -> Seen:
         found = select(name, profile, self.lock, self._limits)
         for absent in found.absent:
             log.warning("profile %s names %s, which is not in the lock; see: hm server ls", name, absent)
         for server, problem in found.problems.items():
             log.warning("profile %s: %s cannot run: %s [%s]", name, server, problem.message, problem.code)
-        old = before.servers if before is not None else {}
-        servers = {n: old[n] if old.get(n) == s else s for n, s in found.servers.items()}
-        return build(servers, self._info, visible=found.visible, problems=found.problems)
+        old = before.selection.servers if before is not None else {}
+        found.servers.update({n: old[n] for n, s in found.servers.items() if old.get(n) == s})
+        if dynamic is not None:
+            return Seen(found, index_for(self._ground(name, found, dynamic), Wishes(), self._info))
+        return Seen(found, build(found.servers, self._info, visible=found.visible, problems=found.problems))

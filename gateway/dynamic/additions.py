@@ -1,0 +1,28 @@
+"""What one client added and set in a conversation; it ends with the session, or with a modern client that goes idle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.dynamic.overlay import Ground, Wishes, index_for
+from gateway.index import Index
+
+
+class Additions:
+    __slots__ = ("_info", "ground", "index", "used", "wishes")
+
+    def __init__(self, ground: Ground, info: dict[str, Any], before: Index, now: float) -> None:
+        self.ground = ground
+        self.wishes = Wishes()
+        self.index = before
+        self.used = now
+        self._info = info
+
+    def wish(self, wishes: Wishes) -> None:
+        self.wishes = wishes
+        self.index = index_for(self.ground, wishes, self._info, self.index)
+
+    def rebase(self, ground: Ground) -> None:
+        """The lock or the profile changed."""
+        self.ground = ground
+        self.index = index_for(ground, self.wishes, self._info, self.index)

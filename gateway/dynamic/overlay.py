@@ -1,0 +1,81 @@
+"""What one client of a dynamic profile sees: the gateway's own tools, and the servers it added.  Pure.
+
+The profile's servers can be called without being listed, so that a client with 300 servers carries a handful of schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.dynamic.tools import OURS, own_server
+from gateway.index import Index, build
+from gateway.lock import LockedServer
+from gateway.profiles.schema import Dynamic, ServerRules
+from gateway.profiles.select import Selection
+from gateway.profiles.values import Limits, variant
+from harbourmaster.core.errors import HarbourError
+
+_NO_LIMITS: Final[Limits] = {}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """``added``: servers in the order they came.  ``config``: server -> values, beside those of the profile."""
+
+    added: tuple[str, ...] = ()
+    config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What wishes stand on: the profile as it is now, and every locked server."""
+
+    profile: str
+    selection: Selection
+    dynamic: Dynamic
+    lock: Mapping[str, LockedServer]
+    limits: Limits
+    code: bool = True
+
+
+def index_for(ground: Ground, wishes: Wishes, info: dict[str, Any], before: Index | None = None) -> Index:
+    """``before``: what this client saw until now; names that it was told stay, and servers that are as they were."""
+    found = ground.selection
+    own = own_server(code=ground.dynamic.code and ground.code)
+    servers = {OURS: own, **{n: s for n, s in found.servers.items() if n != OURS}}
+    problems = dict(found.problems)
+    for name in dict.fromkeys((*wishes.added, *wishes.config)):
+        if name in ground.lock and name != OURS:
+            servers[name], problem = wished(ground, wishes, name)
+            problems.pop(name, None)
+            if problem is not None:
+                problems[name] = problem
+    if before is not None:
+        servers = {n: before.servers[n] if before.servers.get(n) == s else s for n, s in servers.items()}
+    return build(
+        servers,
+        info,
+        visible=found.visible,
+        problems=problems,
+        listed={OURS, *wishes.added},
+        kept=_told(before) | {(OURS, tool["name"]): tool["name"] for tool in own.listing["tools"]},
+    )
+
+
+def wished(ground: Ground, wishes: Wishes, name: str) -> tuple[LockedServer, HarbourError | None]:
+    """``name`` as this client runs it, and why it cannot be run.  The operator's values win."""
+    locked = ground.lock[name]
+    rules = ground.selection.rules.get(name, ServerRules())
+    config = {**wishes.config.get(name, {}), **rules.config}
+    try:
+        return variant(locked, rules.model_copy(update={"config": config}), ground.profile, ground.limits), None
+    except HarbourError as e:
+        return locked, e
+
+
+def _told(before: Index | None) -> dict[tuple[str, str], str]:
+    if before is None:
+        return {}
+    return {(route.server, route.name): route.public for route in before.tools.values()}
