@@ -21,11 +21,12 @@ from sandbox.egress.errors import HostDenied, TooMuch
 from sandbox.egress.limits import LIMITS, Limits
 from sandbox.egress.passage import Passage, Record
 from sandbox.egress.resolver import Look, Resolver, Turns
-from sandbox.egress.rules import Listener, Rules
+from sandbox.egress.rules import FIRST_ADDRESS, Listener, Rule, Rules, is_name
 from sandbox.egress.usage import Usage
 
 log = logging.getLogger("sandbox.egress")
 
+MAX_LISTENERS = 2048  # relay.c
 MAX_NAME = 253  # characters of a host name, RFC 1035 2.3.4
 
 
@@ -34,7 +35,7 @@ class Outlet:
 
     def __init__(self, broker: Broker, server: str, rules: Rules) -> None:
         self.server, self.rules = server, rules
-        self.listeners: tuple[Listener, ...] = rules.listeners()
+        self.listeners: list[Listener] = list(rules.listeners())
         self.usage: dict[str, Usage] = {rule.text: Usage() for rule in rules.rules}
         self.sandbox = ""  # its container, once there is one
         self.closed = False
@@ -118,8 +119,25 @@ class Outlet:
 
     def address_of(self, name: str) -> str | None:
         """The loopback address of a name; None, and a line in the audit, where no rule allows it."""
-        if (address := self._addresses.get(name)) is None:
+        if (address := self._addresses.get(name)) is None and (served := self.served_as(name)):
+            address = self._serve(name, served)
+        if address is None:
             self._not_allowed(name)
+        return address
+
+    def served_as(self, name: str) -> list[Rule]:
+        """The wildcard rules that cover ``name``, by port, for a client that asks for it by name and not by the proxy."""
+        return [rule for rule in self.rules.rules if rule.host.startswith("*.") and rule.covers(name, rule.port)]
+
+    def _serve(self, name: str, rules: list[Rule]) -> str | None:
+        """Give a name an address and a listener for each of its rules; None when the sandbox has had its share."""
+        if not is_name(name) or len(self.listeners) + len(rules) > MAX_LISTENERS:
+            return None
+        address = self._addresses[name] = str(FIRST_ADDRESS + len(self._addresses))
+        for rule in rules:
+            self.usage.setdefault(rule.text, Usage())
+            self.listeners.append(Listener(address, rule.port, rule, name))
+            self.channel.listen(address, rule.port)
         return address
 
     def _not_allowed(self, name: str) -> None:

@@ -26,6 +26,7 @@ CONTROL = 0xFFFF  # relay.c
 GO_ON = b"K"  # relay.c
 HELLO = 8  # relay.c: number, IPv4 address, port
 FRAME = 8  # relay.c: size, IPv4 address, port
+LISTEN = 0x8000  # relay.c
 MAX_DATAGRAM = 1232  # relay.c
 QUESTIONS_PER_TURN = 64  # then what else happens has its turn
 STALE_S = 60.0  # a folder this old has had its listener for long, if it ever gets one
@@ -136,15 +137,23 @@ class Channel:
             frame, self._frames = self._frames[:end], self._frames[end:]
             self._reply(frame[2:FRAME], frame[FRAME:])
 
+    def listen(self, address: str, port: int) -> None:
+        """One more listener, with the next number; it is there before any answer that is given after this."""
+        self._tell(LISTEN.to_bytes(2, "big") + socket.inet_aton(address) + port.to_bytes(2, "big"), may_be_lost=False)
+
     def _reply(self, asker: bytes, question: bytes) -> None:
         answer = self._on_question(question)
-        if answer is None or len(answer) > MAX_DATAGRAM or self._control is None:
+        if answer is not None and len(answer) <= MAX_DATAGRAM:
+            self._tell(len(answer).to_bytes(2, "big") + asker + answer, may_be_lost=True)
+
+    def _tell(self, frame: bytes, *, may_be_lost: bool) -> None:
+        """A relay that is not told something it must know, or only half of it, would take the next frame for another."""
+        if self._control is None:
             return
-        frame = len(answer).to_bytes(2, "big") + asker + answer
         try:
             sent = self._control.send(frame)
         except (BlockingIOError, InterruptedError):
-            return  # lost, as datagrams are
+            sent = len(frame) if may_be_lost else 0
         except OSError:
             sent = 0
         if sent != len(frame):

@@ -39,7 +39,7 @@ class Passage:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._rule: Rule | None = listener.rule
-        self._host, self._port = (listener.rule.host, listener.rule.port) if listener.rule else ("", 0)
+        self._host, self._port = (listener.host, listener.port) if listener.rule else ("", 0)
         self._address = ""
         self._read = b""  # of the client, and not passed on yet
         self._flow: Flow | None = None

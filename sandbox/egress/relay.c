@@ -9,7 +9,8 @@
  * 'K' (go on); anything else resets it.
  *
  * The control connection carries questions to the name server at dns=, both ways in frames: the size of the datagram (two
- * bytes), who asks (six bytes, address and port, which the broker hands back) and the datagram.
+ * bytes), who asks (six bytes, address and port, which the broker hands back) and the datagram.  A frame of size 32768 is
+ * no datagram: the broker wants one more listener, at the address and port that it holds, with the next number.
  *
  * One thread, no buffering: bytes are peeked at, sent, and only then taken, so a slow reader is felt by the writer and a
  * thousand connections cost a thousand times 96 bytes.
@@ -31,12 +32,13 @@
 #include <unistd.h>
 
 #define CONTROL 0xFFFF
-#define MAX_LISTENERS 256 /* an entry has at most 100 rules */
+#define MAX_LISTENERS 2048 /* an entry has at most 100 rules; more come with the names below a *.suffix */
 #define MAX_CONNECTIONS 1024
 #define ROUNDS 4 /* reads of one direction before others get their turn */
 #define EVENTS 64
 #define HELLO 8
 #define FRAME 8           /* before each datagram */
+#define LISTEN 0x8000     /* in the place of a size */
 #define MAX_DATAGRAM 1232 /* DNS Flag Day 2020; a question is some 50 bytes */
 
 enum kind { LISTENER, CONTROL_END, NAMES, CLIENT, BROKER };
@@ -63,6 +65,8 @@ static struct sockaddr_un address;
 static char buffer[256 * 1024];
 static unsigned char said[FRAME + MAX_DATAGRAM]; /* of the broker on the control connection, not a whole frame yet */
 static size_t heard_so_far;
+static struct end listeners[MAX_LISTENERS];
+static int listening;
 static struct connection *garbage;
 
 static void die(int status, const char *what) {
@@ -81,19 +85,35 @@ static void watch(struct end *end, uint32_t events) {
     if (epoll_ctl(poller, how, end->fd, &e) < 0) die(4, "epoll_ctl");
 }
 
-static int listen_at(char *text, int type) {
+static struct sockaddr_in place_of(char *text) {
     struct sockaddr_in in = {.sin_family = AF_INET};
     char *colon = strrchr(text, ':');
-    int one = 1, fd;
     if (!colon) { errno = EINVAL; die(2, text); }
     *colon = 0;
     in.sin_port = htons((uint16_t)atoi(colon + 1));
     if (inet_pton(AF_INET, text, &in.sin_addr) != 1) { errno = EINVAL; die(2, text); }
-    fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0) die(3, "socket");
-    if (bind(fd, (struct sockaddr *)&in, sizeof in) < 0) die(3, "bind");
-    if (type == SOCK_STREAM && listen(fd, 1024) < 0) die(3, "listen");
+    return in;
+}
+
+/* -1, and errno, where that is not possible. */
+static int bound(const struct sockaddr_in *in, int type) {
+    int one = 1, fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 || bind(fd, (struct sockaddr *)in, sizeof *in) < 0 ||
+        (type == SOCK_STREAM && listen(fd, 1024) < 0)) {
+        close(fd);
+        return -1;
+    }
     return fd;
+}
+
+/* A number is used up also where the server itself has taken the port: the broker counts likewise. */
+static int add_listener(const struct sockaddr_in *in) {
+    struct end *end = &listeners[listening];
+    if (listening == MAX_LISTENERS) return -1;
+    *end = (struct end){.kind = LISTENER, .fd = bound(in, SOCK_STREAM), .number = (uint16_t)listening++};
+    if (end->fd >= 0) watch(end, EPOLLIN);
+    return end->fd;
 }
 
 /* A connection to the broker that has said what it is; -1 if there is none to be had at once. */
@@ -231,11 +251,14 @@ static int answer(int names, int control) {
     heard_so_far += (size_t)n;
     while (heard_so_far >= FRAME) {
         size_t size = (size_t)said[0] << 8 | said[1];
+        int is_listen = size == LISTEN;
+        if (is_listen) size = 0;
         if (size > MAX_DATAGRAM) return 0;
         if (heard_so_far < FRAME + size) break;
         memcpy(&to.sin_addr, said + 2, 4);
         memcpy(&to.sin_port, said + 6, 2);
-        (void)!sendto(names, said + FRAME, size, MSG_NOSIGNAL, (struct sockaddr *)&to, sizeof to);
+        if (is_listen) add_listener(&to);
+        else (void)!sendto(names, said + FRAME, size, MSG_NOSIGNAL, (struct sockaddr *)&to, sizeof to);
         heard_so_far -= FRAME + size;
         memmove(said, said + FRAME + size, heard_so_far);
     }
@@ -251,9 +274,10 @@ static void free_garbage(void) {
 }
 
 int main(int argc, char **argv) {
-    static struct end listeners[MAX_LISTENERS], control, names = {.kind = NAMES, .fd = -1};
+    static struct end control, names = {.kind = NAMES, .fd = -1};
     static const struct sockaddr_in nobody;
     struct epoll_event events[EVENTS];
+    struct sockaddr_in place;
     int i, n, first = 2;
     signal(SIGTERM, ended);
     signal(SIGINT, ended);
@@ -266,12 +290,13 @@ int main(int argc, char **argv) {
     strcpy(address.sun_path, argv[1]);
     if ((poller = epoll_create1(EPOLL_CLOEXEC)) < 0) die(4, "epoll_create1");
     if (first == 3) {
-        names.fd = listen_at(argv[2] + 4, SOCK_DGRAM);
+        place = place_of(argv[2] + 4);
+        if ((names.fd = bound(&place, SOCK_DGRAM)) < 0) die(3, "dns");
         watch(&names, EPOLLIN);
     }
     for (i = 0; i < argc - first; i++) {
-        listeners[i] = (struct end){.kind = LISTENER, .fd = listen_at(argv[i + first], SOCK_STREAM), .number = (uint16_t)i};
-        watch(&listeners[i], EPOLLIN);
+        place = place_of(argv[i + first]);
+        if (add_listener(&place) < 0) die(3, "listen");
     }
     control = (struct end){.kind = CONTROL_END, .fd = reach(CONTROL, &nobody, 0)};
     if (control.fd < 0) die(5, "no broker");

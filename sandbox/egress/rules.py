@@ -58,9 +58,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Listener:
+    """``rule``: None for the proxy.  ``name``: the very host, where the rule says only ``*.suffix``."""
+
     address: str
     port: int
-    rule: Rule | None  # None: the proxy
+    rule: Rule | None
+    name: str = ""
+
+    @property
+    def host(self) -> str:
+        return self.name or (self.rule.host if self.rule else "")
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,11 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is a lower-case host name, and none of the sandbox's own."""
+    return bool(_NAME.fullmatch(text)) and len(text) <= 253 and text not in _OWN
 
 
 def canonical_host(text: str) -> str:

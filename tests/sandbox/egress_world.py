@@ -20,7 +20,7 @@ from sandbox.sandbox import Exit, Sandbox
 from sandbox.spec import SandboxSpec
 from tests.fixtures.relay_images import build_client_image, build_relay_image
 
-PATIENCE_S = 60  # only a broken test waits this long
+PATIENCE_S = 30  # only a broken test waits this long
 
 
 class Names:

@@ -233,6 +233,23 @@ async def test_the_proxy_serves_wildcards_and_says_why_it_refuses(world: World) 
     assert codes == ["egress.host_denied"] * 4 + ["egress.address_denied"]  # a wildcard never means a private address
 
 
+async def test_names_below_a_wildcard_are_reached_by_clients_that_know_of_no_proxy(world: World) -> None:
+    """A wildcard never means a private address, so the broker's own refusal shows that the connection arrived there."""
+    world.names.put("a.wild.test", [("127.0.0.1", 1)])
+    box = await world.box("*.wild.test:80", "*.wild.test:8080", "db.test:5432")
+    for name in ("wild.test", "evilwild.test"):
+        assert await box.ask(f"connect {name} 80") == "noname"
+    for port in (80, 8080):
+        n = await box.connected("a.wild.test", port)
+        assert await box.ask(f"recv {n} 1") == "reset"
+    assert await box.ask("connect a.wild.test 81") == REFUSED
+    refused = [r for r in await world.recorded("refuse", 4) if r["host"] == "a.wild.test"]
+    assert [(r["rule"], r["code"]) for r in refused] == [
+        ("*.wild.test:80", "egress.address_denied"),
+        ("*.wild.test:8080", "egress.address_denied"),
+    ]
+
+
 async def test_connect_through_the_proxy_to_an_exact_rule_and_to_a_literal_address(world: World) -> None:
     async with serving(echo) as port:
         world.names.put("db.test", [("127.0.0.1", port)])
