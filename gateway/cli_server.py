@@ -13,6 +13,7 @@ import typer
 
 from gateway.cli_errors import ServerUnknown
 from gateway.cli_output import columns, visible
+from gateway.cli_remote import add, login, logout
 from gateway.lock import LockedServer, read_lock, update_lock
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.secrets import SecretId, SecretStore, declared_from, missing
@@ -21,6 +22,9 @@ from harbourmaster.core.settings import Settings
 log = logging.getLogger("gateway.cli")
 
 app = typer.Typer(no_args_is_help=True)
+app.command("add")(add)
+app.command("login")(login)
+app.command("logout")(logout)
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="servers in the lock; see: hm server ls")]
@@ -37,7 +41,7 @@ def ls(as_json: Json = False) -> None:
         print(json.dumps(rows_, indent=2))
         return
     rows = [
-        (s.name, _state(s, needs[s.name]), s.tier, s.version, str(_count(s, "tools")), s.image[:19])
+        (s.name, _state(s, needs[s.name]), s.tier, s.version, str(_count(s, "tools")), _place(s))
         for _, s in sorted(lock.items())
     ]
     header = ("SERVER", "STATE", "TIER", "VERSION", "TOOLS", "IMAGE")
@@ -101,6 +105,10 @@ def _missing(settings: Settings, server: LockedServer) -> list[SecretId]:
         return []
 
 
+def _place(server: LockedServer) -> str:
+    return str(server.run["remote"]["url"])[:60] if server.remote else server.image[:19]
+
+
 def _state(server: LockedServer, needs: list[SecretId]) -> str:
     state = "enabled" if server.enabled else "disabled"
     return f"{state}, needs {len(needs)} secret{'s' if len(needs) > 1 else ''}" if needs else state
@@ -131,15 +139,20 @@ def _row(server: LockedServer) -> dict[str, Any]:
 
 
 def _page(server: LockedServer) -> str:
-    facts = [
-        ("state", "enabled" if server.enabled else "disabled"),
-        ("tier", server.tier),
-        ("version", server.version),
+    place = [
         ("image", server.image),
         ("image id", server.image_id),
         ("signed by", server.signer),
         ("SBOM", server.sbom),
         ("profile", server.profile),
+    ]
+    if server.remote:
+        place = [("runs elsewhere", f"{server.run['remote']['url']} ({server.run['remote']['transport']})")]
+    facts = [
+        ("state", "enabled" if server.enabled else "disabled"),
+        ("tier", server.tier),
+        ("version", server.version),
+        *place,
         ("pin", server.pin),
         ("network", _hosts(server)),
         ("secrets", _secrets(server)),

@@ -15,6 +15,11 @@ from gateway.errors import ServerChanged
 from gateway.gateway import Gateway
 from gateway.lock import LockedServer, enabled, read_lock
 from gateway.profiles.files import ProfileFiles
+from gateway.remote.net import Web
+from gateway.remote.oauth.grant import Vault
+from gateway.remote.oauth.keeper import Keeper
+from gateway.remote.spec import RemoteSpec
+from gateway.remote.start import AdmittedRemote, Remotes, either
 from gateway.tokens import TokenStore
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
 from harbourmaster.core.audit import AuditLog
@@ -78,6 +83,26 @@ class LiveAdmitter:
                 self._admitter = Admitter(settings, checks, self._audit, lambda name: target(settings, name))
                 self._stamp = stamp
             return self._admitter
+
+
+def remotes_of(settings: Settings, record: Callable[[dict[str, Any]], None]) -> Remotes:
+    """Connections to servers elsewhere; their tokens are secrets of theirs, renewed by one process at a time."""
+
+    def keeper(name: str, spec: RemoteSpec, web: Web) -> Keeper:
+        guard = settings.run_dir / f"oauth-{name}.guard"
+        return Keeper(name, spec.url, web, Vault(lambda: SecretStore.of(settings), name), guard)
+
+    return Remotes(delivering(settings), keeper, record)
+
+
+def admitting(settings: Settings, images: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Admission for servers of both kinds: of one that runs elsewhere there is no image to verify, only its line in the lock."""
+
+    def admit(name: str) -> Any:
+        locked = read_lock(settings.lock_file).get(name)
+        return AdmittedRemote(name) if locked is not None and locked.remote else images(name)
+
+    return admit
 
 
 class LockWatch:
@@ -209,11 +234,12 @@ async def composed_gateway(
             await reaped(engine, audit)
             admit, profile = LiveAdmitter(settings, engine, audit).admit, await asyncio.to_thread(Profile.load)
             egress = egress_of(settings, engine, profile, admit, audit)
+            remotes = remotes_of(settings, audit.append)
             gateway = Gateway(
                 settings,
                 servers,
-                admit=admit,
-                start=starter(engine, profile, audit.append, egress, delivering(settings)),
+                admit=admitting(settings, admit),
+                start=either(starter(engine, profile, audit.append, egress, delivering(settings)), remotes),
                 append=audit.append,
                 tokens=TokenStore(settings.tokens_file),
                 reload=watch.changed,
@@ -226,6 +252,7 @@ async def composed_gateway(
                 async with gateway:
                     yield gateway
             finally:
+                await remotes.close()
                 await egress.close()
         finally:
             await asyncio.to_thread(engine.close)

@@ -113,6 +113,10 @@ class Box:
     async def starved(self, waited_s: float) -> None:
         """Nor do we know how busy it is there."""
 
+    async def memory_mb(self) -> float:
+        """What it takes here; its own memory is elsewhere."""
+        return 0.0
+
     async def stop(self, *, grace_s: float = 2.0) -> None:
         if not self._over:
             self._over = True

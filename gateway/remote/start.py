@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gateway import eras
@@ -16,12 +17,21 @@ from gateway.remote.net import MayBePrivate, Web, only
 from gateway.remote.spec import RemoteSpec, fill, parse
 from gateway.remote.streamable import StreamableBox
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
-from harbourmaster.core.secrets import Delivery
+from harbourmaster.core.secrets import Delivery, declared_from
 from sandbox.egress.resolver import Look, Resolver
 
 Deliver = Callable[[LockedServer], Delivery]  # blocking
 Record = Callable[[dict[str, Any]], None]
 Login = Callable[[str, RemoteSpec, Web], Credentials]  # (server, where it is, how to reach it)
+
+
+@dataclass(frozen=True)
+class AdmittedRemote:
+    """In the place of an admitted image."""
+
+    name: str
+    image: str = ""
+    image_id: str = ""
 
 
 class Remotes:
@@ -82,7 +92,7 @@ class Remotes:
 
     async def _credentials(self, server: LockedServer, spec: RemoteSpec, web: Web) -> Credentials:
         delivery = await asyncio.to_thread(self._deliver, server)
-        fixed = fill(spec.headers, values_of(delivery))
+        fixed = fill(spec.headers, values_of(server, delivery))
         if any(name == b"authorization" for name, _ in fixed):
             return FixedHeaders(server.name, fixed)
         key = (server.name, spec.url)  # one keeper of tokens per server: two must not renew the same one
@@ -110,8 +120,12 @@ class Both(FixedHeaders):
         return await self._login.refused(head, sent)
 
 
-def values_of(delivery: Delivery) -> Mapping[str, str]:
-    return dict(delivery.env)
+def values_of(server: LockedServer, delivery: Delivery) -> Mapping[str, str]:
+    """What ``${VARIABLE}`` stands for: settings of the entry, and its secrets, those given as files too."""
+    declared = declared_from(server.run)
+    files = {each.env: delivery.files[each.name] for each in declared if each.name in delivery.files}
+    plain = {each.env: delivery.env[each.env] for each in declared if each.env in delivery.secret_env}
+    return {**server.run.get("env", {}), **plain, **files}
 
 
 def either(sandboxes: SandboxStarter, remotes: Remotes) -> SandboxStarter:

@@ -52,11 +52,12 @@ def as_approved(line: LockedServer, before: LockedServer | None, *, fresh: bool)
 def changes(before: LockedServer | None, after: LockedServer, lock: Mapping[str, LockedServer]) -> list[str]:
     """What putting ``after`` in the place of ``before`` means, for a person to read; empty when it means nothing."""
     if before is None:
-        lines = [
-            f"+ server {after.name} {after.version} is new",
-            f"    image: {after.image}",
-            f"    signer: {after.signer}",
-        ]
+        lines = [f"+ server {after.name} {after.version} is new"]
+        lines += (
+            [f"    it runs elsewhere: {after.run['remote']['url']}"]
+            if after.remote
+            else [f"    image: {after.image}", f"    signer: {after.signer}"]
+        )
     else:
         lines = [line for key in _SHOWN for line in _change(key, getattr(before, key), getattr(after, key))]
     neighbours = {name: server.listing for name, server in lock.items() if name != after.name}

@@ -14,6 +14,7 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.host import ask
 from harbourmaster.up.locking import changes, locked_server, write
+from harbourmaster.up.remote import relisted
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.oci.layout import OciLayout
@@ -55,6 +56,8 @@ def held_lines(settings: Settings, server: LockedServer, lock: Lock) -> list[str
 
 
 def _built_lines(settings: Settings, server: LockedServer, lock: Lock) -> list[str]:
+    if server.remote:  # nothing of it lies here; what it lists now is seen when it is used
+        return []
     try:
         return changes(server, proved(settings, None, server.name, lock), lock)
     except HarbourError as e:
@@ -73,8 +76,11 @@ def proved(settings: Settings, engine: Engine | None, name: str, lock: Lock) -> 
 def update(settings: Settings, names: tuple[str, ...], say: Say, *, yes: bool) -> None:
     """Verify ``names`` (none: all that are locked) anew, show what changes, and after a yes write it.  ``NotAgreed``."""
     lock = read_lock(settings.lock_file)
-    with _engine(settings) as engine:
-        lines = [proved(settings, engine, name, lock) for name in names or sorted(lock)]
+    elsewhere = {name for name in names or lock if name in lock and lock[name].remote}
+    lines = [relisted(settings, name) for name in sorted(elsewhere)]
+    images = [name for name in names or sorted(lock) if name not in elsewhere]
+    with _engine(settings) if images else contextlib.nullcontext() as engine:
+        lines += [proved(settings, engine, name, lock) for name in images]
     changed = [line for line in lines if lock.get(line.name) != line]
     for line in changed:
         _show(
