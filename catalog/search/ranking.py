@@ -15,8 +15,8 @@ CUT = 0.08
 """What scores less than this share of the best is not shown."""
 
 
-def scores(query: Query, index: Index) -> Floats:
-    """One number per document, 0 where it does not match."""
+def scores(query: Query, index: Index) -> tuple[Floats, float]:
+    """One number per document, 0 where it does not match; and how much of the query the best one covers, 0 to 1."""
     size = len(index.cards)
     total = np.zeros(size, dtype=np.float32)
     covered = np.zeros(size, dtype=np.float32)
@@ -31,7 +31,7 @@ def scores(query: Query, index: Index) -> Floats:
         total[number] *= WHOLE_NAME
     best = total.max(initial=0.0)
     total[total < best * CUT] = 0.0
-    return total
+    return total, float(covered[int(np.argmax(total))]) if best > 0 else 0.0
 
 
 def _slot_scores(slot: Slot, index: Index) -> tuple[Floats, Floats]:

@@ -104,9 +104,9 @@ class Searcher:
 
     def _page(self, request: SearchRequest, built: _Built, near: Floats | None) -> SearchPage:
         query = understand(request.text, built.index, prefix=request.prefix)
-        found = scores(query, built.index) if query.slots else None
+        found, covered = scores(query, built.index) if query.slots else (None, 0.0)
         if found is not None and near is not None:
-            found = blended(found, near)
+            found = blended(found, covered, near)
         matched = found > 0 if found is not None else np.ones(len(built.index.cards), dtype=np.bool_)
         filters = checked(request.filters)
         kept = matched & built.facets.mask(filters)

@@ -88,7 +88,7 @@ def judged_store(sqlite_store: Store, settings: Settings, mcp_registry: Path) ->
 
 @pytest.mark.slow
 def test_meaning_raises_the_quality_of_both_halves_of_the_judged_queries(judged_store: Store, runner_url: str) -> None:
-    embedder = HttpEmbedder(runner_url)
+    embedder = evaluate.Patient(runner_url)
     words, meaning = Searcher(judged_store), Searcher(judged_store, embedder=embedder)
     assert list(meaning.learn())[-1] == 0
 
@@ -182,7 +182,14 @@ def test_a_server_that_is_not_there_is_named_with_its_remedy() -> None:
 def test_what_shares_no_word_is_shown_only_when_it_is_near() -> None:
     found = np.asarray([2.0, 0.0, 0.0, 1.0], dtype=np.float32)
     near = np.asarray([0.1, 0.8, 0.2, 0.3], dtype=np.float32)
-    total = blended(found, near)
+    total = blended(found, 1.0, near)
     assert list(total > 0) == [True, True, False, True]
     assert total.max() <= 1
-    assert list(blended(found, np.zeros(4, dtype=np.float32))) == list(found)
+    assert total.argmax() == 0
+    assert list(blended(found, 1.0, np.zeros(4, dtype=np.float32))) == list(found)
+
+
+def test_where_words_cover_little_of_the_query_nearness_decides() -> None:
+    found = np.asarray([2.0, 0.0, 0.0, 1.0], dtype=np.float32)
+    near = np.asarray([0.1, 0.8, 0.2, 0.3], dtype=np.float32)
+    assert blended(found, 0.3, near).argmax() == 1

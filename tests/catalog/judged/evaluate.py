@@ -11,12 +11,13 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from catalog import service
 from catalog.search.documents import SearchDocument, load
-from catalog.search.embedder import HttpEmbedder
+from catalog.search.embedder import TIMEOUT_S, HttpEmbedder
+from catalog.search.index import Floats
 from catalog.search.searcher import Searcher, SearchRequest
 from catalog.store import Store
 from harbourmaster.core.settings import Settings
@@ -95,6 +96,13 @@ def _bm25(query: list[str], bag: Counter[str], held: Counter[str], size: int, me
     return total
 
 
+class Patient(HttpEmbedder):
+    """Waits however busy the machine is: quality is measured here, not speed."""
+
+    def embed(self, texts: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Floats:
+        return super().embed(texts, timeout_s=TIMEOUT_S)
+
+
 def main(folder: str, *options: str) -> None:
     half = options[options.index("--half") + 1] if "--half" in options else ""
     with tempfile.TemporaryDirectory() as home:
@@ -102,7 +110,7 @@ def main(folder: str, *options: str) -> None:
         store = Store.open(settings)
         service.add_source(store, "judged", "mcp-registry", folder)
         service.sync_source(store, settings, "judged")
-        embedder = HttpEmbedder(options[options.index("--embed") + 1]) if "--embed" in options else None
+        embedder = Patient(options[options.index("--embed") + 1]) if "--embed" in options else None
         searcher = Searcher(store, embedder=embedder)
         for left in searcher.learn():
             print(f"{left} entries to embed", file=sys.stderr)
