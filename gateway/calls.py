@@ -62,10 +62,12 @@ class Call:
         "key",
         "log_level",
         "method",
+        "notes",
         "outlet",
         "parked",
         "progress_token",
         "questions",
+        "quotas",
         "started",
         "timeout",
         "turn",
@@ -94,6 +96,11 @@ class Call:
         self.questions: dict[str, Question] = {}
         self.upstream: Upstream | None = None
         self.upstream_id = 0
+        self.quotas: tuple[Any, ...] = ()  # gateway.authorization.quotas.Quota: what it counts against
+        self.notes: list[str] = []  # what interceptors found, for the audit
+
+    def note(self, *notes: str) -> None:
+        self.notes += [note for note in notes if note not in self.notes]
 
     def settle(self, body: dict[str, Any]) -> None:
         if not self.turn.done():

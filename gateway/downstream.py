@@ -22,11 +22,13 @@ class Downstream(Holder):
     """A client; the owner of its leases."""
 
     modern = False
+    trusted = False  # the gateway itself, asking an interceptor in its sandbox: not intercepted again
     remembers = False
 
     def __init__(self, principal: Principal, key: str, loop: asyncio.AbstractEventLoop, view: View) -> None:
         self.principal = principal  # as of its last request: rights may change while it is connected
         self.view = view
+        self.rights: Any = None  # gateway.authorization.authorizer.Rights, once it has asked for something
         self.label = hashlib.sha256(key.encode()).hexdigest()[:16]  # a session id is a secret; the audit gets this
         self.loop = loop
         self.leases: dict[str, Lease] = {}

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 from mcp_types.jsonrpc import HEADER_MISMATCH, METHOD_NOT_FOUND
 
 from gateway import eras, sdk
 from gateway.admission import Admissions
+from gateway.authorization.approvals import is_ours
 from gateway.calls import ASKED, Call, Outlet
 from gateway.downstream import Downstream
 from gateway.errors import BadRequest, CallCancelled, CallTimeout, ServerExited, wire_error
+from gateway.gatekeeper import Gatekeeper
 from gateway.index import Index, Route
+from gateway.interceptors.errors import ArgumentsInvalid
 from gateway.interview import interview, wants_input
 from gateway.leases import Leases
 from gateway.lock import LockedServer
 from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
 from gateway.pool_repeat import is_repeatable
-from gateway.principals import Principal
 from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
@@ -34,20 +35,21 @@ from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
 from sandbox.errors import LimitReached
 
-Authorize = Callable[[Principal, str, Route], None]  # (principal, method, route); raises RefusedError
 HeaderMap = dict[str, str]
 Reply = tuple[bytes, int]  # the message, and its JSON-RPC error code (0: a result)
 
 
-def allow(principal: Principal, method: str, route: Route) -> None:
-    """The default authorizer: who holds a token may call what is enabled."""
-
-
 def failure(request_id: RequestId | None, error: BaseException, *, modern: bool = False) -> Reply:
+    if isinstance(error, ArgumentsInvalid):
+        return encode({"jsonrpc": "2.0", "id": request_id, "result": _told(error, modern)}), 0
     body = wire_error(error)
     if modern:
         shape_error(body)
     return encode({"jsonrpc": "2.0", "id": request_id, "error": body}), body["code"]
+
+
+def _told(error: ArgumentsInvalid, modern: bool) -> dict[str, Any]:
+    return {**error.result(), "resultType": "complete"} if modern else error.result()
 
 
 class Forwarder:
@@ -57,18 +59,22 @@ class Forwarder:
         admissions: Admissions,
         recorder: Recorder,
         *,
-        authorize: Authorize = allow,
+        gate: Gatekeeper,
         timeout_s: float,
     ) -> None:
         self._leases = leases
         self._admissions = admissions
         self._recorder = recorder
-        self._authorize = authorize
+        self._gate = gate
         self._timeout = timeout_s
 
     def expect(self, client: Downstream) -> None:
         """``client`` has just come: what it is likely to call is made ready."""
         self._leases.expect(client, client.index.servers, client.loop.time())
+
+    def offered(self, client: Downstream) -> Index:
+        """What ``client`` is shown: what its profile serves, without what it may never use."""
+        return self._gate.offered(client)
 
     async def forward(
         self,
@@ -83,6 +89,7 @@ class Forwarder:
         began = time.perf_counter()
         call = route = None
         outcome, code = "cancelled", ""
+        refused: HarbourError | None = None
         try:
             self._recorder.check()
             route = find(client.index, body.setdefault("params", {}))
@@ -92,9 +99,9 @@ class Forwarder:
             reply = await self._ask(client, call, route, body)
             reply["id"] = request_id
             outcome = _outcome(reply)
-            answer = encode(reply), _error_code(reply)
+            answer = await self._gate.answer(client, call, route, reply), _error_code(reply)
         except HarbourError as e:
-            outcome, code = _kind(e), e.code
+            outcome, code, refused = _kind(e), e.code, e
             answer = failure(request_id, e, modern=client.modern)
         except asyncio.CancelledError:  # a modern client closed its connection
             if call is not None and call.upstream is not None:
@@ -107,16 +114,18 @@ class Forwarder:
             upstream = None
             if call is not None:
                 client.leave(call)
+                self._gate.leave(call)
                 upstream = call.upstream
                 if upstream is not None and not call.parked:
                     self._leases.done(upstream)
             seconds = time.perf_counter() - began
-            lost = self._recorder.call(_record(client, method, route, upstream, outcome, code, seconds))
+            record = _record(client, method, route, upstream, outcome, code, seconds)
+            lost = self._recorder.call(_explained(record, call, refused))
         return answer if lost is None else failure(request_id, lost)
 
     def _enter(self, client: Downstream, body: dict[str, Any], route: Route, outlet: Outlet) -> Call:
         params = body["params"]
-        if isinstance(client, ModernClient) and "requestState" in params and not _modern(client.index, route):
+        if isinstance(client, ModernClient) and _is_parked(client, route, params):
             call = client.resume(body["method"], params)
             call.outlet = outlet
         else:
@@ -127,7 +136,11 @@ class Forwarder:
     async def _ask(self, client: Downstream, call: Call, route: Route, body: dict[str, Any]) -> dict[str, Any]:
         upstream = call.upstream
         if upstream is None:  # not the continuation of a parked call
-            self._authorize(client.principal, call.method, route)
+            decision = self._gate.enter(client, call, route, body["params"])
+            if self._gate.waits(client, decision, body["params"]):
+                asked = await self._gate.settle(client, call, route, body["params"], decision)
+                if asked is not None:
+                    return {"jsonrpc": "2.0", "result": asked}
             upstream = await self._connection(client, client.index.servers[route.server], call.method)
             call.upstream = upstream
             if call.method not in upstream.pins.clean:
@@ -140,7 +153,9 @@ class Forwarder:
         try:
             reply = await call.turn
         except ServerExited:
-            if not is_repeatable(upstream.server, call.method, route.name) or not self._leases.repeatable(upstream, client):
+            if not is_repeatable(upstream.server, call.method, route.name) or not self._leases.repeatable(
+                upstream, client
+            ):
                 raise
             upstream, reply = await self._again(client, call, route, body)
         if reply is ASKED and isinstance(client, ModernClient):
@@ -215,7 +230,7 @@ class Forwarder:
             server = client.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
                 return False
-            self._authorize(client.principal, "resources/subscribe", route)
+            self._gate.authorizer.check(client, "resources/subscribe", route, {"uri": uri})
             upstream = await self._connection(client, server, "resources/subscribe")
             await upstream.pins.require("resources/subscribe", route.name, client.capabilities)
             if upstream.modern:
@@ -245,6 +260,12 @@ class Forwarder:
                 lease.upstream.unwatch(route.name)
             else:
                 lease.upstream.post("resources/unsubscribe", {"uri": route.name})
+
+
+def _is_parked(client: ModernClient, route: Route, params: dict[str, Any]) -> bool:
+    """Whether ``params`` continue a call that waits for them; a modern server keeps its own state."""
+    state = params.get("requestState", params)
+    return state is not params and not is_ours(state) and not _modern(client.index, route)
 
 
 def _modern(index: Index, route: Route) -> bool:
@@ -303,6 +324,15 @@ def _note_subscription(method: str, route: Route, upstream: Upstream) -> None:
 
 
 # -- the audit record
+
+
+def _explained(record: dict[str, Any], call: Call | None, refused: HarbourError | None) -> dict[str, Any]:
+    """What interceptors found, and which policies refused."""
+    if call is not None and call.notes:
+        record["notes"] = call.notes
+    if refused is not None and "policies" in refused.details:
+        record["policies"] = refused.details["policies"]
+    return record
 
 
 def _outcome(reply: dict[str, Any]) -> str:

@@ -11,12 +11,20 @@ from typing import Any
 
 from gateway import sdk
 from gateway.admission import Admissions, Admit, AdmitRelaxed
+from gateway.authorization.approvals import Approvals
+from gateway.authorization.authorizer import Authorizer, PolicyWatch
+from gateway.authorization.quotas import LimitRule, Quotas
 from gateway.calls import Outlet
 from gateway.drift import Drift
-from gateway.forward import Authorize, Forwarder, allow
+from gateway.forward import Forwarder
+from gateway.gatekeeper import Gatekeeper
 from gateway.happenings import Happenings
 from gateway.held import HeldFiles
 from gateway.index import Index
+from gateway.interceptors.config import Hook, InterceptorsConfig
+from gateway.interceptors.hooks import Ask, Hooks
+from gateway.interceptors.pipeline import Pipeline
+from gateway.interceptors.sandboxed import SandboxedHook
 from gateway.leases import Leases, Stamp, unstamped
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
@@ -35,6 +43,7 @@ from gateway.tokens import TokenStore
 from gateway.upstream import SandboxStarter
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
+from policies.authorization import CallPolicies
 
 log = logging.getLogger("gateway")
 
@@ -69,7 +78,6 @@ class Gateway:
         append: Append,
         tokens: TokenStore,
         stamp: Stamp = unstamped,
-        authorize: Authorize = allow,
         reload: Callable[[], Servers | None] | None = None,
         profiles: ProfileFiles | None = None,
         limits: Limits | None = None,
@@ -100,7 +108,7 @@ class Gateway:
             self.leases,
             self._admissions,
             self.recorder,
-            authorize=authorize,
+            gate=self._gatekeeper(),
             timeout_s=settings.call_timeout_s,
         )
         self._profiles = profiles
@@ -112,6 +120,20 @@ class Gateway:
         self._sweeper: asyncio.Task[None] | None = None
         self.began = 0.0  # the event loop's time
         self._complaint = ""
+
+    def _gatekeeper(self) -> Gatekeeper:
+        settings = self.settings
+        self._policies = PolicyWatch(settings)
+        limits = Quotas(LimitRule.read(settings.gateway_limits))
+        config = InterceptorsConfig.read(settings.interceptors)
+        self._hooks = Hooks(config.custom, self._in_sandbox) if config.custom else None
+        approvals = Approvals(settings.approvals_dir, self.recorder.call, settings.approval_deadline_s)
+        self._authorizer = Authorizer(CallPolicies.load(settings), limits)
+        return Gatekeeper(self._authorizer, Pipeline(config, self._hooks), approvals)
+
+    def _in_sandbox(self, hook: Hook) -> Ask:
+        """An interceptor that is an MCP server: its tool ``intercept``, asked by a session of the gateway's own."""
+        return SandboxedHook(hook, self).ask
 
     @property
     def index(self) -> Index:
@@ -137,6 +159,8 @@ class Gateway:
         if self._notes:
             await asyncio.wait(self._notes)
         await self._keep_habits()
+        if self._hooks is not None:
+            await self._hooks.close()
         self.recorder.event(event="stop")
 
     # -- clients
@@ -262,6 +286,7 @@ class Gateway:
             self.tokens.refresh()
             servers = await asyncio.to_thread(self._reload) if self._reload is not None else None
             profiles = await asyncio.to_thread(self._profiles.changed) if self._profiles is not None else None
+            policies = await asyncio.to_thread(self._policies.changed)
         except HarbourError as e:
             if e.message != self._complaint:
                 log.error("%s [%s]; nothing was changed", e.message, e.code)
@@ -270,6 +295,16 @@ class Gateway:
         self._complaint = ""
         if servers is not None or profiles is not None:
             self.serve(servers, profiles)
+        if policies is not None:
+            self.decide_by(policies)
+
+    def decide_by(self, policies: CallPolicies) -> None:
+        """Decide by these from now on; clients hear that what they are offered may have changed."""
+        self._authorizer.policies = policies
+        for client in self.clients():
+            for change in _LISTS:
+                client.announce(change)
+        log.info("deciding by %d policies", len(policies.set.policies))
 
     def serve(self, servers: Servers | None, profiles: Profiles | None = None) -> None:
         """Serve these from now on (None: as before); sessions live on, clients hear which of their lists changed."""

@@ -39,7 +39,7 @@ class Router:
             return await self._forwarder.forward(session, body, find, outlet)
         try:
             if method in session.index.handshake_lists:
-                return _listed(session.index.handshake_lists, body)
+                return _listed(self._forwarder.offered(session).handshake_lists, body)
             local = self._local.get(method)
             if local is None:
                 raise BadRequest("Method not found", rpc=METHOD_NOT_FOUND, data=method)
@@ -57,9 +57,9 @@ class Router:
             return await self._forwarder.forward(client, body, find, outlet, headers)
         try:
             if method in client.index.modern_lists:
-                return _listed(client.index.modern_lists, body)
+                return _listed(self._forwarder.offered(client).modern_lists, body)
             if method == "server/discover":
-                return result_of_json(body["id"], client.index.discover), 0
+                return result_of_json(body["id"], self._forwarder.offered(client).discover), 0
             if method == "subscriptions/listen":
                 return await self._listen(client, body, outlet)
             raise BadRequest("Method not found", rpc=METHOD_NOT_FOUND, data=method)
@@ -71,7 +71,7 @@ class Router:
             raise BadRequest("Invalid params: protocolVersion must be a string", rpc=INVALID_PARAMS)
         version = session.begin(params)
         self._forwarder.expect(session)
-        return session.index.initialize_result(version)
+        return self._forwarder.offered(session).initialize_result(version)
 
     def _set_level(self, session: Session, params: dict[str, Any]) -> dict[str, Any]:
         level = params.get("level")

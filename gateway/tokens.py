@@ -170,7 +170,7 @@ class _Exclusive:
 
 
 def _info(row: dict[str, Any]) -> TokenInfo:
-    lists = {key: tuple(row[key]) for key in ("scopes", "profiles", "servers") if key in row}
+    lists: dict[str, tuple[str, ...]] = {key: tuple(row[key]) for key in ("scopes", "profiles", "servers") if key in row}
     fields: dict[str, Any] = {**row, **lists}
     info = TokenInfo(**fields)
     if not all(isinstance(each, str) for values in lists.values() for each in values):

@@ -16,12 +16,14 @@ from harbourmaster.core.errors import NotFoundError, UsageError
 from harbourmaster.core.settings import Settings
 from policies import statements
 from policies.admission import EntryFacts, Verdict, decide
+from policies.authorization import CallPolicies
+from policies.authorization import builtin_files as call_files
 from policies.evidence import SEVERITIES, AttestationFact, Evidence, Signature, Vulnerabilities
 from policies.keys import SigningKey
 from policies.policy_set import Policy, PolicySet, builtin_files, builtin_schema
 from policies.trust import TIERS, TrustPolicy
 
-app = typer.Typer(no_args_is_help=True, help="The policies that decide what may run.")
+app = typer.Typer(no_args_is_help=True, help="The policies that decide what may run and who may call what.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 PAPERS = {"sbom": statements.SBOM, "provenance": statements.PROVENANCE, "listing": statements.LISTING}
@@ -30,24 +32,28 @@ _NOBODY = "sha256:" + "0" * 64
 
 @app.command("ls")
 def list_policies(as_json: AsJson = False) -> None:
-    """The admission policies in force, and the trust rules in the order in which they are asked."""
+    """The policies in force for images and for calls, and the trust rules in the order in which they are asked."""
     settings = Settings.load()
-    policies, trust = PolicySet.load(settings), TrustPolicy.load(settings)
+    policies, trust, calls = PolicySet.load(settings), TrustPolicy.load(settings), CallPolicies.load(settings).set
     if as_json:
         rules = [rule.as_dict() for rule in trust.rules]
         _json(
             {
                 "admission": {"digest": policies.digest, "policies": [_policy(p) for p in policies.policies]},
+                "calls": {"digest": calls.digest, "policies": [_policy(p) for p in calls.policies]},
                 "trust": {"digest": trust.digest, "source": trust.source, "rules": rules},
             }
         )
         return
     console = Console()
-    table = _table("POLICY", "EFFECT", "BECAUSE", "FILE")
-    for policy in policies.policies:
-        _row(table, policy.id, policy.effect, policy.reason, Path(policy.source).name)
-    console.print(table)
-    console.print(f"\nTrust: {trust.source}", markup=False)
+    for title, chosen in (("What may run", policies), ("Who may call what", calls)):
+        console.print(f"{title}:", markup=False)
+        table = _table("POLICY", "EFFECT", "BECAUSE", "FILE")
+        for policy in chosen.policies:
+            _row(table, policy.id, policy.effect, policy.reason, Path(policy.source).name)
+        console.print(table)
+        console.print()
+    console.print(f"Trust: {trust.source}", markup=False)
     table = _table("RULE", "TIER", "SERVERS", "ACCEPTS")
     for rule in trust.rules:
         need = rule.requirement
@@ -67,8 +73,8 @@ def check(
     """Check policies and trust rules without using them; exit status 1 says what is wrong and where."""
     settings = Settings.load()
     if not files:
-        policies, trust = PolicySet.load(settings), TrustPolicy.load(settings)
-        checked = [*(name for name, _ in policies.files), trust.source]
+        policies, trust, calls = PolicySet.load(settings), TrustPolicy.load(settings), CallPolicies.load(settings)
+        checked = [*(name for name, _ in (*policies.files, *calls.set.files)), trust.source]
     else:
         for path in files:
             _check_file(path, settings)
@@ -86,8 +92,11 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show one policy: what it decides, why, what would change it, and its Cedar text's file."""
-    policies = PolicySet.load(Settings.load())
+    settings = Settings.load()
+    policies, calls = PolicySet.load(settings), CallPolicies.load(settings).set
     policy = policies.get(policy_id)
+    if policy is None:
+        policies, policy = calls, calls.get(policy_id)
     if policy is None:
         raise NotFoundError(f"no policy has the id {policy_id!r}", remedy="see them all: hm policy ls")
     if as_json:
@@ -149,7 +158,10 @@ def _check_file(path: Path, settings: Settings) -> None:
         raise UsageError(f"{path}: {e.strerror}", remedy="name a file that exists") from e
     if path.suffix == ".cedar":
         decoded = text.decode("utf-8", errors="replace")
-        PolicySet((*builtin_files(), (str(path), decoded)), builtin_schema())
+        if path.parent.name == "calls":  # the folder says what a file decides about
+            CallPolicies((*call_files(), (str(path), decoded)))
+        else:
+            PolicySet((*builtin_files(), (str(path), decoded)), builtin_schema())
     else:
         TrustPolicy.parse(text, path=path, local=SigningKey.load_or_create(settings.keys_dir).verifying)
 

@@ -6,11 +6,12 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 MASK = "[redacted]"
 MIN_SECRET = 4  # characters; shorter values would blank out ordinary words
+MIN_IN_JSON = 8  # a shorter one could be a key, or stand in any number
 MIN_LINE = 16  # of a value of many lines (a key in PEM), what is worth hiding by itself
 MAX_VALUES = 4096  # remembered per process, the newest
 
@@ -23,6 +24,18 @@ def spellings(value: str) -> set[str]:
     found = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(raw, safe="")}
     found |= {base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("=")}
     return found | {line for line in value.splitlines() if len(line) >= MIN_LINE}
+
+
+def json_spellings(values: Iterable[str]) -> Iterator[str]:
+    """How JSON writes each of ``values`` inside a string, so that cutting it out leaves JSON."""
+    for value in values:
+        raw = value.encode("utf-8", "surrogateescape")
+        found = [value, quote(raw, safe=""), base64.b64encode(raw).decode().rstrip("=")]
+        found += [base64.urlsafe_b64encode(raw).decode().rstrip("="), *value.splitlines()]
+        for text in found:
+            if len(text) >= MIN_IN_JSON:
+                yield json.dumps(text)[1:-1]
+                yield json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def longest_first(texts: Iterable[str]) -> tuple[str, ...]:
@@ -46,6 +59,7 @@ class Redactor:
     def __init__(self) -> None:
         self._values: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
+        self.in_json: frozenset[str] = frozenset()  # as JSON writes them; those too short to cut out of it are left out
         self._lock = threading.Lock()
 
     def add(self, values: Iterable[str]) -> None:
@@ -58,6 +72,7 @@ class Redactor:
                 del self._values[old]
             texts = longest_first(s for value in self._values for s in spellings(value))
             self._pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
+            self.in_json = frozenset(json_spellings(self._values))
 
     def redact(self, text: str) -> str:
         return self._pattern.sub(MASK, text) if self._pattern is not None else text

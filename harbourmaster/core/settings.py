@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     gateway_allowed_hosts: tuple[str, ...] = Field(default=(), description="beside loopback host names")
     console_port: int = Field(default=CONSOLE_PORT, ge=1, le=65535)
     runner_port: int = Field(default=RUNNER_PORT, ge=1, le=65535)
+    gateway_limits: tuple[dict[str, Any], ...] = Field(
+        default=(), description="rules of gateway/authorization/quotas.py"
+    )
+    approval_deadline_s: float = Field(default=300.0, gt=0, description="a held call is refused after this")
+    interceptors: dict[str, Any] = Field(default={}, description="as gateway/interceptors/config.py reads it")
+    oauth: dict[str, Any] = Field(default={}, description="as gateway/authorization/oauth.py reads it")
+    telemetry: dict[str, Any] = Field(default={}, description="as gateway/telemetry/config.py reads it")
     build_jobs: int = Field(default=2, ge=1, le=32, description="servers built at the same time")
     sandbox_idle_s: float = Field(default=300.0, gt=0, description="an idle sandbox stops after this many seconds")
     call_timeout_s: float = Field(default=120.0, gt=0, description="a server must answer a call within this")
@@ -64,7 +71,9 @@ class Settings(BaseSettings):
     max_sandboxes_per_server: int = Field(default=32, ge=1)
     sandbox_queue: int = Field(default=256, ge=0, description="calls that may wait for a place; one more is refused")
     sandbox_wait_s: float = Field(default=15.0, gt=0, description="how long each of them waits")
-    pool_memory_mb: int = Field(default=0, ge=0, description="for all sandboxes together; 0: a quarter of the machine's")
+    pool_memory_mb: int = Field(
+        default=0, ge=0, description="for all sandboxes together; 0: a quarter of the machine's"
+    )
     pool_spares: int = Field(default=4, ge=0, description="ready sandboxes of one kind; 0: none are made ahead")
     runner_gateways: dict[str, str] = Field(
         default_factory=dict, description="MCP servers that apps may name to the model runner: label -> address"
@@ -125,6 +134,11 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Process ids and sockets of what is running now."""
         return self.home / "run"
+
+    @property
+    def approvals_dir(self) -> Path:
+        """Calls that wait for a person's yes."""
+        return self.run_dir / "approvals"
 
     @property
     def log_dir(self) -> Path:

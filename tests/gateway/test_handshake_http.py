@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from gateway.gateway import Gateway
-from tests.gateway.harness import Http, World, rpc, tool_call, until
+from tests.gateway.harness import Http, World, operator, rpc, tool_call, until
 
 
 def text(reply: Any) -> str:
@@ -201,7 +201,7 @@ async def test_cancelling_frees_the_client_and_tells_the_server(http: Http, gate
     session = await http.initialize()
     await http.call(session, "tools/call", tool_call("counter"))
     hanging = asyncio.create_task(http.call(session, "tools/call", tool_call("hang"), request_id="h"))
-    found = gateway.sessions.get(session, "default")
+    found = gateway.sessions.get(session, operator(gateway))
     assert found is not None
     await until(lambda: "h" in found.calls and found.calls["h"].upstream is not None)
     upstream_id = found.calls["h"].upstream_id
@@ -214,7 +214,7 @@ async def test_cancelling_frees_the_client_and_tells_the_server(http: Http, gate
 async def test_an_id_that_is_in_flight_cannot_be_used_again(http: Http, gateway: Gateway) -> None:
     session = await http.initialize()
     hanging = asyncio.create_task(http.call(session, "tools/call", tool_call("hang"), request_id="h"))
-    found = gateway.sessions.get(session, "default")
+    found = gateway.sessions.get(session, operator(gateway))
     assert found is not None
     await until(lambda: "h" in found.calls)
     again = await http.call(session, "tools/call", tool_call("echo"), request_id="h")

@@ -13,7 +13,7 @@ import pytest
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.replay import Event, Follower, Replay
-from tests.gateway.harness import Http, rpc, tool_call, until
+from tests.gateway.harness import Http, operator, rpc, tool_call, until
 
 Next = Callable[[], Awaitable[dict[str, Any]]]
 ELICIT = rpc("tools/call", tool_call("elicit"), 7)
@@ -114,7 +114,7 @@ async def test_a_standing_stream_repeats_what_its_client_missed(http: Http) -> N
 async def test_an_id_that_nobody_knows_opens_a_stream_like_any_other(http: Http, gateway: Gateway, last: str) -> None:
     session = await http.initialize()
     async with http.events("GET", Mcp_Session_Id=session, Last_Event_ID=last) as following:
-        await until(lambda: gateway.sessions.get(session, "default").stream.push(b"{}"), "a standing stream")
+        await until(lambda: gateway.sessions.get(session, operator(gateway)).stream.push(b"{}"), "a standing stream")
         assert await following() == {}
 
 
@@ -178,7 +178,7 @@ async def test_a_question_waits_for_a_client_that_lost_its_only_stream(http: Htt
     session_id = await http.initialize(capabilities={"elicitation": {}})
     async with streamed(http, "POST", ELICIT, Mcp_Session_Id=session_id) as following:
         question = [await following(), await following()][1]
-    session = gateway.sessions.get(session_id, "default")
+    session = gateway.sessions.get(session_id, operator(gateway))
     assert session is not None
     (call,) = session.calls.values()
     call.outlet.watch()

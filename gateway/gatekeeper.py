@@ -1,0 +1,67 @@
+"""What stands between a client's request and a server: authorization, limits, interceptors, a person's yes; and between
+the answer and the client: interceptors again.
+
+``enter`` is all that a usual call pays for; ``settle`` is only awaited where somebody has to be waited for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.authorization import quotas
+from gateway.authorization.approvals import Approvals, is_ours, print_of
+from gateway.authorization.authorizer import Authorizer
+from gateway.calls import Call
+from gateway.downstream import Downstream
+from gateway.index import Index, Route
+from gateway.interceptors.pipeline import Pipeline
+from policies.authorization import Decision
+
+
+class Gatekeeper:
+    def __init__(self, authorizer: Authorizer, pipeline: Pipeline, approvals: Approvals) -> None:
+        self.authorizer = authorizer
+        self.pipeline = pipeline
+        self._approvals = approvals
+
+    def offered(self, client: Downstream) -> Index:
+        """What ``client`` is shown of what its profile serves."""
+        return self.authorizer.offered(client)
+
+    def enter(self, client: Downstream, call: Call, route: Route, params: dict[str, Any]) -> Decision:
+        """May this request go on?  Raises what refuses it; ``leave`` gives back what it counted against."""
+        decision = self.authorizer.check(client, call.method, route, params)
+        counted = self.authorizer.quota(client, route)
+        if counted:
+            quotas.enter(counted, client.loop.time())
+            call.quotas = counted
+        self.pipeline.before(call, client.index.servers[route.server], route, params)
+        return decision
+
+    def waits(self, client: Downstream, decision: Decision, params: dict[str, Any]) -> bool:
+        """Whether ``settle`` has anything to do."""
+        hooked = self.pipeline.hooks is not None and not client.trusted
+        return bool(decision.approval) or hooked or is_ours(params.get("requestState"))
+
+    async def settle(
+        self, client: Downstream, call: Call, route: Route, params: dict[str, Any], decision: Decision
+    ) -> dict[str, Any] | None:
+        """Custom interceptors and approval.  A result in place of the server's, or None: the call may go on."""
+        asked = print_of(call, params)
+        if self.pipeline.hooks is not None and not client.trusted:
+            server = client.index.servers[route.server]
+            await self.pipeline.before_custom(call, server, route, params, client.principal.name)
+        if decision.approval or is_ours(params.get("requestState")):
+            return await self._approvals.obtain(client, call, route, params, decision, asked)
+        return None
+
+    async def answer(self, client: Downstream, call: Call, route: Route, reply: dict[str, Any]) -> bytes:
+        """The encoded reply as the client gets it."""
+        if self.pipeline.hooks is not None and not client.trusted:
+            reply = await self.pipeline.after_custom(call, route, reply, client.principal.name)
+        return self.pipeline.after(call, client.index.servers[route.server], route, reply)
+
+    def leave(self, call: Call) -> None:
+        if call.quotas:
+            quotas.leave(call.quotas)
+            call.quotas = ()

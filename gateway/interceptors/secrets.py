@@ -1,0 +1,146 @@
+"""Credentials in what is said: known shapes, and the very values that this process handed out.  Pure.
+
+One automaton looks for the beginnings of all of them in one pass over the encoded message; only where one is found does
+that shape's expression look closer.  The message is what the gateway wrote itself, so a character has one spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ahocorasick_rs import BytesAhoCorasick
+
+from harbourmaster.core.redaction import Redactor
+
+MIN_VARIETY: Final = 6  # different characters; fewer is a placeholder such as ghp_xxxxxxxx
+IN_USE_NAME: Final = "secret-in-use"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """``kind`` in ``data[start:end]``."""
+
+    kind: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """``starts``: how it begins; ``rest``: what must follow there."""
+
+    kind: str
+    starts: tuple[bytes, ...]
+    rest: re.Pattern[bytes]
+
+
+def _shape(kind: str, starts: str, rest: str) -> Shape:
+    return Shape(kind, tuple(start.encode() for start in starts.split(",")), re.compile(rest.encode()))
+
+
+_W: Final = "[A-Za-z0-9_-]"
+_END: Final = "(?![A-Za-z0-9_])"
+# Each from its issuer's documentation of its own token format.
+SHAPES: Final = (
+    _shape("aws-access-key", "AKIA,ASIA", f"[A-Z2-7]{{16}}{_END}"),
+    _shape("github-token", "ghp_,gho_,ghu_,ghs_,ghr_", "[A-Za-z0-9]{36,251}"),
+    _shape("github-token", "github_pat_", "[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
+    _shape("gitlab-token", "glpat-,gldt-,glrt-,glptt-,glcbt-", f"{_W}{{20,300}}"),
+    _shape("slack-token", "xoxb-,xoxp-,xoxa-,xoxr-,xoxs-,xoxe-", "[0-9A-Za-z-]{20,250}"),
+    _shape("slack-webhook", "https://hooks.slack.com/services/", "[A-Z0-9]{8,12}/[A-Z0-9]{8,12}/[A-Za-z0-9]{20,30}"),
+    _shape("stripe-key", "sk_live_,rk_live_,sk_test_,rk_test_,whsec_", "[A-Za-z0-9]{20,250}"),
+    _shape("google-api-key", "AIza", f"{_W}{{35}}(?!{_W})"),
+    _shape("google-oauth-token", "ya29.", f"{_W}{{30,1000}}"),
+    _shape("google-oauth-secret", "GOCSPX-", f"{_W}{{28}}"),
+    _shape("private-key", "-----BEGIN ", "(?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^\"-]|-(?!----))*(?:-----END [A-Z0-9 ]{5,40}-----)?"),
+    _shape("json-web-token", "eyJ", f"{_W}{{10,4000}}\\.eyJ{_W}{{10,8000}}\\.{_W}{{20,2000}}"),
+    _shape("npm-token", "npm_", f"[A-Za-z0-9]{{36}}{_END}"),
+    _shape("pypi-token", "pypi-AgE", f"{_W}{{50,1000}}"),
+    _shape("anthropic-key", "sk-ant-", f"{_W}{{40,250}}"),
+    _shape("openai-key", "sk-proj-,sk-svcacct-,sk-admin-", f"{_W}{{40,250}}"),
+    _shape("openai-key", "sk-", "[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}"),
+    _shape("hugging-face-token", "hf_", f"[A-Za-z0-9]{{34,40}}{_END}"),
+    _shape("digitalocean-token", "dop_v1_,doo_v1_,dor_v1_", "[a-f0-9]{64}"),
+    _shape("sendgrid-key", "SG.", f"{_W}{{22}}\\.{_W}{{43}}"),
+    _shape("azure-storage-key", "AccountKey=", "[A-Za-z0-9+/]{86}=="),
+    _shape("age-key", "AGE-SECRET-KEY-1", "[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
+    _shape("harbourmaster-token", "hm_", f"{_W}{{43}}(?!{_W})"),
+    _shape("databricks-token", "dapi", f"[a-f0-9]{{32}}{_END}"),
+    _shape("shopify-token", "shpat_,shpca_,shppa_,shpss_", f"[a-fA-F0-9]{{32}}{_END}"),
+    _shape("linear-key", "lin_api_", "[A-Za-z0-9]{40}"),
+    _shape("docker-token", "dckr_pat_,dckr_oat_", f"{_W}{{27,40}}"),
+    _shape("vault-token", "hvs.,hvb.", f"{_W}{{24,300}}"),
+    _shape("telegram-token", "bot", f"[0-9]{{8,10}}:AA{_W}{{33}}(?!{_W})"),
+    _shape("password-in-url", "://", "[^\\s/:@\"\\\\?#]{0,128}:(?!\\$|\\{|<|%24)[^\\s/@\"\\\\:]{3,256}@(?=[A-Za-z0-9\\[])"),
+)  # fmt: skip
+_WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class SecretScan:
+    """``find`` costs one pass.  ``in_use``: the values that count as secrets whatever they look like."""
+
+    def __init__(self, in_use: Redactor) -> None:
+        self._in_use = in_use
+        self._spelt: frozenset[str] | None = None
+        self._shapes: list[Shape | None] = []
+        self._automaton = BytesAhoCorasick([b"\0"])
+        self._build(frozenset())
+
+    def find(self, data: bytes) -> list[Found]:
+        """What is in ``data``, in order, without overlaps."""
+        spelt = self._in_use.in_json
+        if spelt is not self._spelt:
+            self._build(spelt)
+        hits = self._automaton.find_matches_as_indexes(data, True)
+        return _apart(self._confirmed(data, hits)) if hits else []
+
+    def _confirmed(self, data: bytes, hits: list[tuple[int, int, int]]) -> Iterable[Found]:
+        for pattern, start, end in hits:
+            shape = self._shapes[pattern]
+            if shape is None:
+                yield Found(IN_USE_NAME, start, end)
+                continue
+            if start and data[start] in _WORD and data[start - 1] in _WORD:
+                continue  # the middle of a longer word
+            rest = shape.rest.match(data, end)
+            if rest is not None and _looks_real(shape, data[start : rest.end()]):
+                yield Found(shape.kind, start, rest.end())
+
+    def _build(self, spelt: frozenset[str]) -> None:
+        pairs: list[tuple[bytes, Shape | None]] = [(start, shape) for shape in SHAPES for start in shape.starts]
+        pairs += [(text.encode("utf-8", "surrogatepass"), None) for text in sorted(spelt)]
+        self._shapes = [shape for _, shape in pairs]
+        self._automaton = BytesAhoCorasick([start for start, _ in pairs])
+        self._spelt = spelt
+
+
+def redacted(data: bytes, found: Iterable[Found]) -> bytes:
+    """``data``, still valid JSON: what is found never holds a quote or half of an escape."""
+    out, after = [], 0
+    for each in found:
+        out += [data[after : each.start], b"[redacted: %s]" % each.kind.encode()]
+        after = each.end
+    return b"".join([*out, data[after:]])
+
+
+def kinds(found: Iterable[Found]) -> list[str]:
+    return sorted({each.kind for each in found})
+
+
+def _looks_real(shape: Shape, text: bytes) -> bool:
+    if shape.kind == "password-in-url":
+        return True
+    return len(set(text)) >= MIN_VARIETY + len(set(text[:4])) and b"EXAMPLE" not in text
+
+
+def _apart(found: Iterable[Found]) -> list[Found]:
+    kept: list[Found] = []
+    for each in sorted(found, key=lambda f: (f.start, -f.end)):
+        if not kept or each.start >= kept[-1].end:
+            kept.append(each)
+        elif each.end > kept[-1].end:
+            kept[-1] = Found(kept[-1].kind, kept[-1].start, each.end)
+    return kept
