@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+import io
+import os
+from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from harbourmaster import __version__
+from harbourmaster.core.digests import CHUNK
 from harbourmaster.core.errors import HarbourError
 from runner.api.http import Events, json_body, json_response
 from runner.configuration import parse_keep_alive
 from runner.errors import ModelInUse, RequestInvalid, Unsupported
 from runner.service import Runner
-from runner.store import reference, transfer
+from runner.store import archive, reference, transfer
+from runner.store.package import repackage
+from runner.store.store import Model, ModelStore
 
 PROGRESS_S = 0.1  # between two lines about the same layer, as Docker's
 BACKEND = "llama.cpp"
@@ -77,6 +83,26 @@ class Docker:
             yield _line("success", f"Model pushed: {digest}", mode="push")
 
         return Events(work(), _error_line, "application/json")
+
+    async def export(self, request: Request) -> Response:
+        stream = archive.export(self._runner.store, request.path_params["name"])
+        return StreamingResponse(
+            _chunks(stream), media_type="application/x-tar", headers={"Content-Length": str(len(stream))}
+        )
+
+    async def load(self, request: Request) -> Response:
+        """Docker's tar as the body; ``?name=`` names the model."""
+        model = await _load(self._runner.store, request, request.query_params.get("name", ""))
+        return Response(_line("success", f"Model loaded: {model.id}"), media_type="application/json")
+
+    async def repackage(self, request: Request) -> Response:
+        body = await json_body(request)
+        target, size = body.get("target"), body.get("context_size")
+        if not isinstance(target, str) or type(size) is not int:
+            raise RequestInvalid("target should be a name and context_size a number of tokens", param="target")
+        name = request.path_params["name"]
+        repackage(self._runner.store, name, target, context_size=size)
+        return json_response({"message": f"Model {name} repackaged as {target}", "source": name, "target": target}, 201)
 
     async def delete(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -172,6 +198,35 @@ class Docker:
     async def logs(self, _request: Request) -> Response:
         lines = [f"{e.spec.name}: {line}" for e in self._runner.scheduler.engines() for line in e.log]
         return PlainTextResponse("\n".join([*lines, ""]))
+
+
+def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK):
+        yield chunk
+
+
+async def _load(store: ModelStore, request: Request, name: str) -> Model:
+    """The body goes through a pipe to a thread: an archive may be larger than the memory."""
+    reader, writer = os.pipe()
+
+    def work() -> Model:
+        with os.fdopen(reader, "rb") as source:
+            return archive.load(store, source, name)
+
+    loading = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        with contextlib.suppress(BrokenPipeError, ClientDisconnect):
+            async for chunk in request.stream():
+                await asyncio.to_thread(_write, writer, chunk)
+    finally:
+        os.close(writer)
+    return await loading
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _line(kind: str, message: str, *, mode: str = "pull", **more: Any) -> bytes:

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,6 +61,19 @@ def package(store: ModelStore, parts: Parts, tag: str) -> Model:
     if parts.format == "cncf":
         manifest = _with_artifact_type(manifest, media.MODELPACK_MANIFEST)
     return store.commit(manifest, tag)
+
+
+def repackage(store: ModelStore, name: str, tag: str, *, context_size: int) -> Model:
+    """The same files under another config; raises ``ModelNotFound`` or ``RequestInvalid``."""
+    model = store.find(name)
+    if model.config.kind == "cncf" or context_size < 1:
+        raise RequestInvalid(
+            "a context size of at least 1 token can be set in Docker's format only", param="context_size"
+        )
+    config = replace(model.config, context_size=context_size)
+    layers = list(model.manifest.layers)
+    data = write_docker(config, [layer.digest for layer in layers])
+    return store.commit(image_manifest(store.layout.put_blob(data, model.manifest.config.media_type), layers), tag)
 
 
 def _check(parts: Parts) -> list[Gguf]:

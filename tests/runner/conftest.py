@@ -70,6 +70,9 @@ class Server:
     def post(self, path: str, body: object, **options: object) -> httpx2.Response:
         return httpx2.post(self.url + path, json=body, timeout=120, **options)  # type: ignore[arg-type]
 
+    def raw(self, path: str, data: bytes) -> httpx2.Response:
+        return httpx2.post(self.url + path, content=data, timeout=120)
+
     def delete(self, path: str) -> httpx2.Response:
         return httpx2.delete(self.url + path, timeout=60)
 
