@@ -30,6 +30,7 @@ from harbourmaster.core.errors import (
     UsageError,
 )
 from harbourmaster.core.redaction import IN_USE
+from web.api import REGISTRY, REST
 from web.errors import Fault, FormInvalid, HostWrong, LoginNeeded, LoginRefused, PageUnknown, Stale
 from web.guard import Guard
 from web.harbour import Harbour
@@ -80,6 +81,8 @@ def create_app(harbour: Harbour, *, hosts: Iterable[str] = ()) -> ASGIApp:
     app.state.harbour = harbour
     for router in PAGES:
         app.include_router(router, include_in_schema=False)
+    for router in (*REST, *REGISTRY):
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     app.add_exception_handler(HarbourError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)

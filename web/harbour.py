@@ -10,6 +10,7 @@ from catalog.search.searcher import Searcher
 from catalog.store import Store
 from harbourmaster.core.settings import Settings
 from web.access import Access
+from web.docks import Docks
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,8 @@ class Harbour:
     """Server, pin: serve it as it was found.  Raises when that is not what is held now."""
     record: Callable[[Mapping[str, Any]], None]
     """On the audit, on disk, before it is done."""
+    docks: Docks
+    underway: Callable[[], dict[str, Any] | None]
+    """The gateway's sessions, leases and pool, as it says itself; None where no gateway answers."""
     stock: Callable[[], None]
     """Have the catalog hold what this home has, when that changed; returns at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from web.harbour import Harbour
 from web.icons import flag, icon
 from web.identity import Who
 
+_HEX = re.compile(r"[0-9a-f]+")
 HERE = Path(__file__).parent
 
 # (address, title, icon): the order in which people need them.
@@ -26,6 +28,7 @@ NAVIGATION = (
     ("/running", "Running", "pulse"),
     ("/changes", "Changes", "diff"),
     ("/audit", "Audit", "clock"),
+    ("/profiles", "Profiles", "people"),
     ("/models", "Models", "brain"),
     ("/connect", "Connect", "plug"),
     ("/settings", "Settings", "gear"),
@@ -43,6 +46,7 @@ def environment() -> Environment:
     found.globals.update(icon=icon, flag=flag, words=words, navigation=NAVIGATION, version=__version__)
     found.filters.update(
         moment=words.moment,
+        moment_s=words.moment_s,
         size=words.size,
         span=words.span,
         visible=lambda value: words.visible(str(value)),
@@ -51,6 +55,7 @@ def environment() -> Environment:
         query=lambda value: urlencode(value, doseq=True),
         web_address=_web_address,
     )
+    found.tests["is_hex"] = lambda value: bool(_HEX.fullmatch(str(value)))
     return found
 
 

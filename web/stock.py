@@ -6,10 +6,10 @@ import logging
 import threading
 from pathlib import Path
 
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 
 from catalog.evidence import verify_entries
-from catalog.models import CatalogEntry, EntryVersion, EvidenceFact, Image, Source
+from catalog.models import CatalogEntry, EntryVersion, EvidenceFact, Image, Source, Tool
 from catalog.service import add_source, sync_source
 from catalog.store import Store
 from harbourmaster.core.errors import HarbourError
@@ -47,7 +47,13 @@ def stock_evidence(store: Store, settings: Settings) -> dict[str, str]:
             .join(EntryVersion, col(EntryVersion.entry_id) == col(CatalogEntry.id))
             .join(Image, col(Image.version_id) == col(EntryVersion.id))
             .where(Source.kind == "servers", Image.digest != "", col(EntryVersion.is_latest))
-            .where(col(Image.digest).not_in(select(EvidenceFact.digest)))
+            .where(
+                # Not verified yet, or imported anew since: the verified tools are to take their place again.
+                or_(
+                    col(Image.digest).not_in(select(EvidenceFact.digest)),
+                    col(EntryVersion.id).not_in(select(Tool.version_id)),
+                )
+            )
             .distinct()
         ).all()
     outcome: dict[str, str] = {}

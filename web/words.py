@@ -179,6 +179,15 @@ def moment(text: str) -> str:
     return f"{found.day} {found:%b %Y, %H:%M} UTC"
 
 
+def moment_s(text: str) -> str:
+    """To the second, for lists of what happened: ``21 Nov 14:03:05``."""
+    try:
+        found = datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return text
+    return f"{found.day} {found:%b %H:%M:%S}"
+
+
 def short_digest(digest: str) -> str:
     return digest[:19] if digest.startswith("sha256:") else digest[:12]
 

@@ -18,16 +18,18 @@ from harbourmaster.up import relocking
 from harbourmaster.up.doctor import examine
 from harbourmaster.up.report import status_report
 from web.access import Access
+from web.docks import Docks
 from web.errors import Stale
 from web.harbour import Harbour, HeldServer
 from web.stock import Stock
+from web.underway import underway
 
 
 @contextlib.contextmanager
 def composed_console(settings: Settings) -> Iterator[Harbour]:
     """Raises what keeps it from starting: a database that cannot be opened, a tokens file that cannot be read."""
     store = Store.open(settings)
-    stock = Stock(store, settings)
+    stock, docks = Stock(store, settings), Docks(settings)
     embedder = HttpEmbedder(f"http://127.0.0.1:{settings.runner_port}/v1")
     searcher = Searcher(store, embedder=embedder)
     upkeep = Upkeep(store, settings, searcher)
@@ -43,10 +45,13 @@ def composed_console(settings: Settings) -> Iterator[Harbour]:
                 held=lambda: held(settings),
                 approve=lambda name, pin: approve(settings, name, pin),
                 record=lambda facts: record(settings, facts),
+                docks=docks,
+                underway=lambda: underway(settings),
                 stock=stock.refresh,
             )
     finally:
         stock.close()
+        docks.close()
         embedder.close()
         store.close()
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from web.pages import catalog, connect, login, ship
+from web.pages import audit, catalog, changes, connect, login, profiles, running, settings, ship
 
-PAGES = (login.router, catalog.router, ship.router, connect.router)
+PAGES = tuple(module.router for module in (login, catalog, ship, connect, running, changes, audit, profiles, settings))

@@ -1,0 +1,8 @@
+"""REST for programs, and the MCP registry API."""
+
+from __future__ import annotations
+
+from web.api import registry, rest, rest_manage
+
+REST = (rest.router, rest_manage.router)
+REGISTRY = registry.routers()

@@ -1,0 +1,160 @@
+"""REST: what the pages change.  A bearer token needs the role; a session's cookie needs the header ``X-Form-Token`` too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from catalog.service import add_source, list_sources, remove_source, sync_source
+from gateway.profiles.files import ProfileFiles
+from gateway.profiles.schema import Profile, ServerRules
+from gateway.profiles.view import DEFAULT
+from web import connecting, deeds
+from web.pages.profiles import all_profiles
+from web.render import harbour_of
+from web.requests import ApiAdmin, ApiOperator, ApiViewer
+
+router = APIRouter(prefix="/api", tags=["change"])
+
+Json = dict[str, Any]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Values(_Body):
+    values: dict[str, str] = Field(description="parameters as text; lists one item to a line")
+    profile: str = DEFAULT
+
+
+class Secret(_Body):
+    value: str = Field(min_length=1, json_schema_extra={"writeOnly": True})
+
+
+class Approval(_Body):
+    pin: str = Field(description="of the change that was looked at: GET /api/changes")
+
+
+class NewProfile(_Body):
+    name: str
+    title: str = ""
+    servers: list[str] = []
+    dynamic: bool = False
+
+
+class NewSource(_Body):
+    name: str
+    kind: str
+    location: str
+
+
+@router.post("/locked/{name}/enable")
+def enable(request: Request, who: ApiOperator, name: str) -> Json:
+    return {"enabled": True, "changed": deeds.switch(harbour_of(request), who, name, on=True)}
+
+
+@router.post("/locked/{name}/disable")
+def disable(request: Request, who: ApiOperator, name: str) -> Json:
+    return {"enabled": False, "changed": deeds.switch(harbour_of(request), who, name, on=False)}
+
+
+@router.put("/locked/{name}/config")
+def configure(request: Request, who: ApiOperator, name: str, body: Values) -> Json:
+    """As `hm profile config`: the values take the place of those that were there."""
+    deeds.configure(harbour_of(request), who, body.profile, name, body.values)
+    return {"config": deeds.profile_config(harbour_of(request).settings, body.profile, name)}
+
+
+@router.put("/locked/{name}/secrets/{secret}")
+def set_secret(request: Request, who: ApiOperator, name: str, secret: str, body: Secret) -> Json:
+    """As `hm secret set`; no answer ever holds the value."""
+    deeds.set_secret(harbour_of(request), who, name, secret, body.value)
+    return {"set": True}
+
+
+@router.delete("/locked/{name}/secrets/{secret}")
+def forget_secret(request: Request, who: ApiOperator, name: str, secret: str) -> Json:
+    deeds.forget_secret(harbour_of(request), who, name, secret)
+    return {"set": False}
+
+
+@router.delete("/sandboxes/{identity}")
+def stop_sandbox(request: Request, who: ApiOperator, identity: str) -> Json:
+    deeds.note(harbour_of(request), who, "sandbox_stop", sandbox=identity[:64])
+    return {"stopped": harbour_of(request).docks.stop(identity)}
+
+
+@router.post("/changes/{name}/approve")
+def approve(request: Request, who: ApiAdmin, name: str, body: Approval) -> Json:
+    """As `hm lock approve`, of exactly the change with that pin."""
+    deeds.note(harbour_of(request), who, "approve", server=name, pin=body.pin)
+    harbour_of(request).approve(name, body.pin)
+    return {"approved": name}
+
+
+@router.get("/profiles")
+def profiles(request: Request, who: ApiViewer) -> list[Json]:
+    """As `hm profile ls --json`."""
+    rows = all_profiles(harbour_of(request).settings)
+    return [{**row, "error": row["error"].as_dict()} if "error" in row else row for row in rows]
+
+
+@router.post("/profiles")
+def create_profile(request: Request, who: ApiOperator, body: NewProfile) -> Json:
+    settings = harbour_of(request).settings
+    for server in body.servers:
+        deeds.locked_server(settings, server)
+    rules: dict[str, ServerRules | None] = dict.fromkeys(body.servers)
+    deeds.note(harbour_of(request), who, "profile_create", profile=body.name)
+    profile = Profile(title=body.title or None, dynamic=body.dynamic, servers=rules)
+    ProfileFiles(settings.profiles_dir).create(body.name, profile)
+    return {"created": body.name}
+
+
+@router.delete("/profiles/{name}")
+def remove_profile(request: Request, who: ApiOperator, name: str) -> Json:
+    deeds.note(harbour_of(request), who, "profile_remove", profile=name)
+    ProfileFiles(harbour_of(request).settings.profiles_dir).remove(name)
+    return {"removed": name}
+
+
+@router.get("/sources")
+def sources(request: Request, who: ApiViewer) -> list[Json]:
+    """As `hm catalog source ls --json`."""
+    keys = ("name", "kind", "location", "synced_at", "last_error")
+    return [{k: getattr(s, k) for k in keys} | {"entries": n} for s, n in list_sources(harbour_of(request).store)]
+
+
+@router.post("/sources")
+def new_source(request: Request, who: ApiAdmin, body: NewSource) -> Json:
+    harbour = harbour_of(request)
+    deeds.note(harbour, who, "source_add", source=body.name, source_kind=body.kind)
+    add_source(harbour.store, body.name, body.kind, body.location)
+    return sync_source(harbour.store, harbour.settings, body.name).as_dict()
+
+
+@router.post("/sources/{name}/sync")
+def sync(request: Request, who: ApiOperator, name: str) -> Json:
+    harbour = harbour_of(request)
+    deeds.note(harbour, who, "source_sync", source=name)
+    return sync_source(harbour.store, harbour.settings, name).as_dict()
+
+
+@router.delete("/sources/{name}")
+def drop_source(request: Request, who: ApiAdmin, name: str) -> Json:
+    deeds.note(harbour_of(request), who, "source_remove", source=name)
+    remove_source(harbour_of(request).store, name)
+    return {"removed": name}
+
+
+@router.post("/clients/{name}/connect")
+def connect(request: Request, who: ApiOperator, name: str) -> Json:
+    """As `hm client connect NAME`."""
+    harbour = harbour_of(request)
+    deeds.note(harbour, who, "connect", client=name)
+    client, change = connecting.connect_client(harbour.settings, connecting.places(), name)
+    return {"path": str(change.path), "changed": change.changed, "now": client.reload}
