@@ -37,7 +37,7 @@ def servers(
     permission: Annotated[list[str] | None, Query(description="no-network, no-secrets, read-only")] = None,
 ) -> Json:
     """Search the catalog, with the counts of each filter.  Further filters are named as on the page."""
-    return dict(page_dict(harbour_of(request).searcher.search(asked_for(request.query_params)))
+    return page_dict(harbour_of(request).searcher.search(asked_for(request.query_params)))
 
 
 @router.get("/locked")
