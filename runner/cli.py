@@ -10,12 +10,18 @@ import typer
 
 from harbourmaster.core import logs
 from harbourmaster.core.settings import RUNNER_PORT, Settings
+from runner import cli_compose, cli_files
 from runner.cli_output import model_rows, print_json, print_table, until
 from runner.client import RunnerClient, own_url
 from runner.store.config import human_bytes
 from runner.store.store import Model, ModelStore
 
 app = typer.Typer(no_args_is_help=True, help="Local models: store, run, serve.")
+app.add_typer(cli_compose.app, name="compose", help="What Docker Compose calls for `provider: {type: model}`")
+app.command()(cli_files.export)
+app.command(name="import")(cli_files.import_file)
+app.command()(cli_files.search)
+app.command()(cli_files.bench)
 
 Name = Annotated[str, typer.Argument(help="a model: smollm2, ai/smollm2:latest, or an ID")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -93,7 +99,10 @@ def push(name: Name, plain_http: PlainHttp = False) -> None:
 @app.command()
 def package(
     tag: Annotated[str, typer.Argument(help="name for the model")],
-    gguf: Annotated[list[Path], typer.Option(help="weights; once for each shard, in order")],
+    gguf: Annotated[list[Path] | None, typer.Option(help="weights; once for each shard, in order")] = None,
+    source: Annotated[
+        str, typer.Option("--from", help="another model, in place of files: only --context-size differs")
+    ] = "",
     license_file: Annotated[list[Path] | None, typer.Option("--license", help="licence text")] = None,
     chat_template: Annotated[Path | None, typer.Option(help="Jinja chat template in place of the model's")] = None,
     mmproj: Annotated[Path | None, typer.Option(help="projector of a multimodal model")] = None,
@@ -105,11 +114,14 @@ def package(
 ) -> None:
     """Make a model of GGUF files."""
     from runner.store import transfer
-    from runner.store.package import Parts
+    from runner.store.package import Parts, repackage
     from runner.store.package import package as make
 
+    if source:
+        _said(f"packaged {tag}", repackage(_store(), source, tag, context_size=context_size or 0))
+        return
     parts = Parts(
-        weights=tuple(gguf),
+        weights=tuple(gguf or ()),
         licenses=tuple(license_file or ()),
         template=chat_template,
         mmproj=mmproj,
@@ -262,9 +274,13 @@ def run(
 
 
 @app.command(name="logs")
-def show_logs(url: Url = "") -> None:
+def show_logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as they say more")] = False, url: Url = ""
+) -> None:
     """What the engines of loaded models said."""
-    sys.stdout.write(_client(url).text("/logs"))
+    for line in _client(url).lines(f"/logs?follow={str(follow).lower()}"):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 @app.command()

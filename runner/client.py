@@ -34,9 +34,13 @@ class RunnerClient:
     def get(self, path: str) -> Any:
         return self._request("GET", path)
 
-    def text(self, path: str) -> str:
+    def lines(self, path: str) -> Iterator[str]:
+        """Of a text, as they come."""
         try:
-            return httpx2.get(self.url + path, timeout=TIMEOUT_S).text
+            with httpx2.stream("GET", self.url + path, timeout=httpx2.Timeout(None, connect=CONNECT_S)) as answer:
+                if answer.status_code >= 400:
+                    raise EngineFailed(_message(answer.read().decode(errors="replace")), status=answer.status_code)
+                yield from answer.iter_lines()
         except httpx2.TransportError as e:
             raise self._down() from e
 

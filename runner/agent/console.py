@@ -23,7 +23,7 @@ from runner.agent.tools import McpTools, connect
 from runner.agent.toolset import Fixed, add_message, select
 from runner.agent.transcript import Transcript
 from runner.cli_output import print_json
-from runner.client import RunnerClient
+from runner.client import RunnerClient, own_url
 from runner.errors import RequestInvalid
 from runner.service import Runner
 
@@ -148,7 +148,7 @@ async def _model(settings: Settings, wanted: Wanted) -> AsyncIterator[ChatModel]
     if wanted.url:
         yield OpenAIModel(wanted.url, _name(wanted), wanted.key)
         return
-    local = RunnerClient(f"http://127.0.0.1:{settings.runner_port}")
+    local = RunnerClient(own_url(settings))
     if await asyncio.to_thread(local.is_up):
         yield OpenAIModel(local.url, _name(wanted))
         return

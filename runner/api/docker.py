@@ -27,6 +27,7 @@ from runner.store.store import Model, ModelStore
 
 PROGRESS_S = 0.1  # between two lines about the same layer, as Docker's
 BACKEND = "llama.cpp"
+FOLLOW_S = 0.25  # between two looks at the logs
 
 
 class Docker:
@@ -195,9 +196,21 @@ class Docker:
             )
         return json_response(bodies)
 
-    async def logs(self, _request: Request) -> Response:
-        lines = [f"{e.spec.name}: {line}" for e in self._runner.scheduler.engines() for line in e.log]
-        return PlainTextResponse("\n".join([*lines, ""]))
+    async def logs(self, request: Request) -> Response:
+        follow = request.query_params.get("follow") in ("1", "true")
+        return StreamingResponse(self._log_lines(follow=follow), media_type="text/plain; charset=utf-8")
+
+    async def _log_lines(self, *, follow: bool) -> AsyncGenerator[bytes, None]:
+        shown: dict[int, int] = {}  # process id -> lines that were sent
+        while True:
+            for engine in self._runner.scheduler.engines():
+                new = min(engine.logged - shown.get(engine.pid, 0), len(engine.log))
+                shown[engine.pid] = engine.logged
+                lines = list(engine.log)[-new:] if new else []
+                yield "".join(f"{engine.spec.name}: {line}\n" for line in lines).encode()
+            if not follow:
+                return
+            await asyncio.sleep(FOLLOW_S)
 
 
 def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:

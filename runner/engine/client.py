@@ -40,6 +40,7 @@ class EngineProcess:
         self.spec = spec
         self.ready: dict[str, Any] = {}
         self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self.logged = 0  # lines in all
         self._process, self._on_exit = process, on_exit
         self._ids = count(1)
         self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
@@ -187,7 +188,9 @@ class EngineProcess:
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
         while chunk := await self._process.stderr.read(65536):
-            self.log.extend(chunk.decode(errors="replace").splitlines())
+            lines = chunk.decode(errors="replace").splitlines()
+            self.log.extend(lines)
+            self.logged += len(lines)
 
     def _death(self) -> EngineDied:
         return self._died or EngineDied(f"the engine of {self.spec.name} was stopped", remedy="ask again")
