@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True)
 class Transport(enum.StrEnum):
     stdio = "stdio"
     http = "http"
+    sse = "sse"
 
 
 @app.callback()
@@ -29,7 +30,9 @@ def gateway() -> None:
 
 @app.command("run")
 def run(
-    transport: Annotated[Transport, typer.Option(help="stdio serves one client, http many")] = Transport.http,
+    transport: Annotated[
+        Transport, typer.Option(help="stdio serves one client, http many; sse is http with /sse for old clients")
+    ] = Transport.http,
     host: Annotated[str, typer.Option(help="address to listen on; default: gateway_host")] = "",
     port: Annotated[int | None, typer.Option(help="port to listen on, 0 for any; default: gateway_port")] = None,
     servers: Annotated[str, typer.Option(help="serve these alone: a,b")] = "",
@@ -47,12 +50,14 @@ def run(
     if profile and transport is not Transport.stdio:
         raise UsageError("--profile is for stdio", remedy=f"over HTTP the profile is at /mcp/{profile}")
     served = (
-        _stdio(settings, only, profile, dynamic) if transport is Transport.stdio else _http(settings, only, dynamic)
+        _stdio(settings, only, profile, dynamic)
+        if transport is Transport.stdio
+        else _http(settings, only, dynamic, sse=transport is Transport.sse)
     )
     uvloop.run(served)
 
 
-async def _http(settings: Settings, only: tuple[str, ...], dynamic: bool) -> None:
+async def _http(settings: Settings, only: tuple[str, ...], dynamic: bool, *, sse: bool) -> None:
     from gateway.serve import bind, run_http
     from harbourmaster.compose import composed_gateway
 
@@ -61,8 +66,10 @@ async def _http(settings: Settings, only: tuple[str, ...], dynamic: bool) -> Non
         gateway.tokens.default()
         bound = sock.getsockname()[1]
         shown = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
-        sys.stderr.write(f"serving {len(gateway.index.servers)} servers at http://{shown}:{bound}/mcp\n")
-        await run_http(gateway, settings, sock)
+        sys.stderr.write(
+            f"serving {len(gateway.index.servers)} servers at http://{shown}:{bound}/{'sse' if sse else 'mcp'}\n"
+        )
+        await run_http(gateway, settings, sock, sse=sse)
 
 
 async def _stdio(settings: Settings, only: tuple[str, ...], profile: str, dynamic: bool) -> None:

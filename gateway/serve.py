@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.edges.guard import Guard
 from gateway.edges.http import HttpEdge
+from gateway.edges.sse import SseEdge
 from gateway.edges.stdio import StdioEdge
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
@@ -85,10 +86,10 @@ class HttpProtocol(HttpToolsProtocol):
 class HttpServer(uvicorn.Server):
     """uvicorn, which has the gateway answer whatever is in flight when it is told to stop, so that nobody waits."""
 
-    def __init__(self, gateway: Gateway, settings: Settings) -> None:
+    def __init__(self, gateway: Gateway, settings: Settings, *, sse: bool = False) -> None:
         guard = Guard(gateway.tokens, settings.gateway_allowed_hosts, settings.gateway_allowed_origins)
         config = uvicorn.Config(
-            HttpEdge(gateway, guard),
+            (SseEdge if sse else HttpEdge)(gateway, guard),
             loop="none",
             http=HttpProtocol,
             ws="none",
@@ -119,9 +120,14 @@ class HttpServer(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def http_server(gateway: Gateway, settings: Settings, sock: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve in the background of the running loop; the task ends early only if the server fails."""
-    server = HttpServer(gateway, settings)
+async def http_server(
+    gateway: Gateway, settings: Settings, sock: socket.socket, *, sse: bool = False
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve in the background of the running loop; the task ends early only if the server fails.
+
+    ``sse``: ``/sse`` for old clients beside ``/mcp``.
+    """
+    server = HttpServer(gateway, settings, sse=sse)
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     try:
         await server.listening.wait()
@@ -131,11 +137,11 @@ async def http_server(gateway: Gateway, settings: Settings, sock: socket.socket)
         await serving
 
 
-async def run_http(gateway: Gateway, settings: Settings, sock: socket.socket) -> None:
+async def run_http(gateway: Gateway, settings: Settings, sock: socket.socket, *, sse: bool = False) -> None:
     """Serve until a signal."""
     sys.setswitchinterval(SWITCH_S)
     told = told_to_stop()
-    async with http_server(gateway, settings, sock) as serving:
+    async with http_server(gateway, settings, sock, sse=sse) as serving:
         await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
 

@@ -17,7 +17,7 @@ from gateway.edges.admin import PREFIX as ADMIN
 from gateway.edges.admin import AdminEdge
 from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
 from gateway.edges.streams import PostStream, RawHeaders, Receive, ResumedStream, Send, StandingStream, send_body
-from gateway.errors import BadRequest
+from gateway.errors import LIMIT_REACHED, BadRequest
 from gateway.forward import HeaderMap, Reply, failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
@@ -108,7 +108,7 @@ class HttpEdge:
         json, sse = self._guard.accepts(headers)
         if not (json or sse):
             raise HttpRefusal(406, "http.accept", "Accept must allow application/json or text/event-stream")
-        raw = await _read(headers, receive)
+        raw = await read_body(headers, receive)
         outlet = PostStream(send, receive, json=json, sse=sse, headers=_NO_HEADERS)
         body: Any = None
         try:
@@ -137,7 +137,9 @@ class HttpEdge:
             session = self._session(caller, headers, body)
             if session.version in _RESUMABLE:
                 outlet.resumable(session.replay)
-            message, _ = await self._router.handshake(session, body, outlet)
+            message, code = await self._router.handshake(session, body, outlet)
+            if code == LIMIT_REACHED:
+                _say_when(outlet, message)
             await outlet.finish(message)
             return
         try:
@@ -205,6 +207,8 @@ class HttpEdge:
         client = self._gateway.modern_client(caller.principal, envelope.client_info, caller.view)
         client.adopt(envelope)
         message, code = await self._modern_reply(client, body, scope, outlet)
+        if code == LIMIT_REACHED:
+            _say_when(outlet, message)
         await outlet.finish(message, eras.HTTP_STATUS.get(code, 200))
 
     async def _modern_reply(self, client: Any, body: dict[str, Any], scope: Any, outlet: PostStream) -> Reply:
@@ -268,6 +272,13 @@ class _Gone(Exception):
     """The client left before there was an answer to give."""
 
 
+def _say_when(outlet: PostStream, message: bytes) -> None:
+    """``Retry-After`` (RFC 9110 section 10.2.3), where the refusal says when to come back."""
+    wait = decode(message)["error"]["data"].get("retry_after_s")
+    if isinstance(wait, int):
+        outlet.add_header(b"retry-after", b"%d" % wait)
+
+
 class _Lookup:
     """A header by its text name, as text."""
 
@@ -303,7 +314,7 @@ def _take(session: Session, kind: int, body: dict[str, Any]) -> None:
         session.answered(body)
 
 
-async def _read(headers: Headers, receive: Receive) -> bytes:
+async def read_body(headers: Headers, receive: Receive) -> bytes:
     """The request body.  Raises ``HttpRefusal`` (413, 408)."""
     declared = headers.get(b"content-length", b"0")
     if not declared.isdigit() or len(declared) > 10 or int(declared) > LIMITS.body_bytes:

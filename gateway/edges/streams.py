@@ -198,6 +198,10 @@ class StandingStream(Stream):
         self._put(numbered(self._log.add(message)))
         return True
 
+    def first(self, raw: bytes) -> None:
+        """An event that is no message."""
+        self._put(raw)
+
     def repeat(self, events: list[Event]) -> None:
         """What the client missed."""
         for missed in events:
