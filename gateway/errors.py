@@ -178,9 +178,11 @@ def wire_error(error: BaseException) -> dict[str, Any]:
             body["data"] = error.data
         return body
     if isinstance(error, HarbourError):
-        data = {"code": error.code}
+        data: dict[str, Any] = {"code": error.code}
         if error.remedy:
             data["remedy"] = error.remedy
+        if (wait := getattr(error, "retry_after_s", None)) is not None:
+            data["retry_after_s"] = wait
         if isinstance(error, UnknownResource):
             data |= error.details  # the URI that was asked for
         return {"code": _rpc_code(error), "message": IN_USE.redact(error.message), "data": data}

@@ -256,7 +256,7 @@ class Gateway:
                     self._ping()
                 if now - reloaded >= 1.0:
                     reloaded = now
-                    await self._look_for_changes()
+                    await self.look_for_changes()
                     await self._keep_habits()
             except Exception:
                 log.exception("housekeeping failed; it will be tried again")
@@ -280,7 +280,7 @@ class Gateway:
         if habits.changed:
             await asyncio.to_thread(save, self.settings.run_dir / HABITS_FILE, habits.dump())
 
-    async def _look_for_changes(self) -> None:
+    async def look_for_changes(self) -> None:
         """Files that cannot be read leave everything as it is, and are complained about once."""
         try:
             self.tokens.refresh()
@@ -321,6 +321,11 @@ class Gateway:
         now = client.index
         for lease in tuple(client.leases.values()):
             if now.servers.get(lease.server.name) is not lease.server:  # leases know their server by identity
+    @property
+    def policies(self) -> CallPolicies:
+        """Those that decide about calls now."""
+        return self._authorizer.policies
+
                 self.leases.evict(lease, "because the lock or the profile changed")
         for change, lists in _LISTS.items():
             if any(before.handshake_lists[m] != now.handshake_lists[m] for m in lists):
