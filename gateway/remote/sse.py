@@ -45,7 +45,7 @@ class Events:
                 del self._rest[:3]
         events = [event for line in self._lines() if (event := self._line(line)) is not None]
         if len(self._rest) + self._size > MAX_LINE_BYTES:
-            raise RemoteTooLarge(f"one event is over {MAX_LINE_BYTES} bytes", remedy="ask the server for less")
+            raise _too_large()
         return events
 
     def _lines(self) -> list[bytes]:
@@ -69,6 +69,8 @@ class Events:
             case b"data":
                 self._data.append(value)
                 self._size += len(value)
+                if self._size > MAX_LINE_BYTES:
+                    raise _too_large()
             case b"event":
                 self._name = value.decode("utf-8", "replace")
             case b"id" if b"\0" not in value and len(value) <= 1024:
@@ -81,3 +83,7 @@ class Events:
         data, name = self._data, self._name
         self._data, self._name, self._size = [], "", 0
         return Event(name or "message", b"\n".join(data)) if data else None
+
+
+def _too_large() -> RemoteTooLarge:
+    return RemoteTooLarge(f"one event is over {MAX_LINE_BYTES} bytes", remedy="ask the server for less")
