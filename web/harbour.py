@@ -8,6 +8,7 @@ from typing import Any
 
 from catalog.search.searcher import Searcher
 from catalog.store import Store
+from gateway.clients.places import Places
 from harbourmaster.core.settings import Settings
 from web.access import Access
 from web.docks import Docks
@@ -38,6 +39,8 @@ class Harbour:
     record: Callable[[Mapping[str, Any]], None]
     """On the audit, on disk, before it is done."""
     docks: Docks
+    places: Places
+    """Where this person's MCP clients keep their files."""
     underway: Callable[[], dict[str, Any] | None]
     """The gateway's sessions, leases and pool, as it says itself; None where no gateway answers."""
     stock: Callable[[], None]

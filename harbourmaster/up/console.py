@@ -18,6 +18,7 @@ from harbourmaster.up import relocking
 from harbourmaster.up.doctor import examine
 from harbourmaster.up.report import status_report
 from web.access import Access
+from web.connecting import places
 from web.docks import Docks
 from web.errors import Stale
 from web.harbour import Harbour, HeldServer
@@ -46,6 +47,7 @@ def composed_console(settings: Settings) -> Iterator[Harbour]:
                 approve=lambda name, pin: approve(settings, name, pin),
                 record=lambda facts: record(settings, facts),
                 docks=docks,
+                places=places(),
                 underway=lambda: underway(settings),
                 stock=stock.refresh,
             )

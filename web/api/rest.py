@@ -59,7 +59,8 @@ def server(request: Request, who: ApiViewer, name: str) -> Json:
     found = ship(harbour_of(request), name)
     secrets = [{**s, "held": s["held"] is not None} for s in found["secrets"]]
     state = found["locked"]
-    return found["server"] | {
+    shown: Json = found["server"]
+    return shown | {
         "secrets": secrets,
         "parameters": found["parameters"],
         "locked": state is not None,
@@ -119,7 +120,8 @@ def audit_verify(request: Request, who: ApiViewer) -> Json:
 @router.get("/clients")
 def clients(request: Request, who: ApiViewer) -> list[Json]:
     """Clients that can be connected, with the settings each needs."""
-    found = connecting.connections(harbour_of(request).settings, connecting.places(), with_token=who.may("operator"))
+    harbour = harbour_of(request)
+    found = connecting.connections(harbour.settings, harbour.places, with_token=who.may("operator"))
     return [
         {
             "name": c.client.name,

@@ -156,5 +156,5 @@ def connect(request: Request, who: ApiOperator, name: str) -> Json:
     """As `hm client connect NAME`."""
     harbour = harbour_of(request)
     deeds.note(harbour, who, "connect", client=name)
-    client, change = connecting.connect_client(harbour.settings, connecting.places(), name)
+    client, change = connecting.connect_client(harbour.settings, harbour.places, name)
     return {"path": str(change.path), "changed": change.changed, "now": client.reload}

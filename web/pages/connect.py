@@ -23,13 +23,13 @@ def connect(request: Request, who: Operator, form: CheckedForm) -> Response:
     harbour = harbour_of(request)
     name = deeds.required(form.get("client"), "the client")
     deeds.note(harbour, who, "connect", client=name)
-    client, change = connecting.connect_client(harbour.settings, connecting.places(), name)
+    client, change = connecting.connect_client(harbour.settings, harbour.places, name)
     what = f"{client.title} is connected{'' if change.changed else ' already'}: {change.path}."
     return _page(request, who, f"{what} Now: {client.reload}." if change.changed else what)
 
 
 def _page(request: Request, who: Viewer, notice: str) -> Response:
-    settings, where = harbour_of(request).settings, connecting.places()
+    settings, where = harbour_of(request).settings, harbour_of(request).places
     found = connecting.connections(settings, where, with_token=who.may("operator"))
     context = {"connections": found, "endpoint": connecting.endpoint(settings, where), "notice": notice}
     return page(request, who, "connect.html", context)

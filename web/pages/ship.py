@@ -44,7 +44,7 @@ def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
         "advisories": advisories,
         "verdict": verdict(found["server"], advisories=advisories),
         "config": _config(harbour, name) if found["locked"] else {},
-        "connections": connecting.connections(harbour.settings, connecting.places(), with_token=who.may("operator")),
+        "connections": connecting.connections(harbour.settings, harbour.places, with_token=who.may("operator")),
     }
 
 
