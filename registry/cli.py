@@ -12,12 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from registry.cli_publish import publish
 from registry.schema import Entry, load_entries
-
-NO_IMAGE = "sha256:" + "0" * 64  # stands for an image where only the rest of a sandbox is checked
 
 app = typer.Typer(no_args_is_help=True)
 app.command("publish")(publish)
@@ -51,7 +48,7 @@ def _row(entry: Entry, built: bool) -> dict[str, Any]:
         "name": entry.name,
         "title": entry.about.title,
         "version": entry.version,
-        "source": entry.origin,
+        "source": entry.origin.removesuffix(f" {entry.version}"),
         "category": entry.meta.category,
         "tags": entry.meta.tags,
         "built": built,
@@ -62,29 +59,37 @@ def _row(entry: Entry, built: bool) -> dict[str, Any]:
 @app.command("lint")
 def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
     """Check entries and their locks; every problem names file, line, key and remedy.  Exit status 1 when there is one."""
-    from registry.listing import sandbox_spec
-    from registry.locks import read_locks
-    from sandbox.profile import Profile, container_config
+    from registry.lint import Linted
+    from registry.lint import lint as lint_folder
+    from sandbox.profile import Profile
 
     settings, profile = Settings.load(), Profile.load()
     place = root or settings.servers_dir
-    found: list[HarbourError] = []
-    known = tuple(names or sorted(p.parent.name for p in place.glob("*/server.yaml")))
-    for name in known:
-        try:
-            (entry,) = load_entries(place, (name,))
-            read_locks(entry, place / name)
-            container_config(profile, sandbox_spec(entry, NO_IMAGE, NO_IMAGE))
-        except HarbourError as e:
-            found.append(e)
+    known = names or sorted(p.parent.name for p in place.glob("*/server.yaml"))
+    found: list[Linted] = [lint_folder(_folder(place, name), profile) for name in known]
+    problems, advice = [p for f in found for p in f.problems], [a for f in found for a in f.advice]
     if as_json:
-        print(json.dumps({"checked": len(known), "problems": [e.as_dict() for e in found]}, indent=2))
+        body = {"checked": len(found), "problems": [e.as_dict() for e in problems]}
+        print(json.dumps(body | {"advice": [a.as_dict() for a in advice]}, indent=2))
     else:
-        for problem in found:
+        for each in advice:
+            sys.stderr.write(f"{each}\n  consider: {each.remedy}\n")
+        for problem in problems:
             sys.stderr.write(f"{problem.message}\n  what to do: {problem.remedy}\n")
-        print(f"{len(known)} entries checked, {len(found)} with problems")
-    if found:
+        counted = f"{len(found)} entries checked, {sum(1 for f in found if f.problems)} with problems"
+        print(counted + (f", {len(advice)} remarks" if advice else ""))
+    if problems:
         raise typer.Exit(1)
+
+
+def _folder(place: Path, name: str) -> Path:
+    """Raises ``EntryNotFound`` for what is no folder of ``place``."""
+    from registry.build.errors import EntryNotFound
+
+    if "/" in name or name in (".", "..") or not (place / name / "server.yaml").is_file():
+        known = ", ".join(sorted(p.parent.name for p in place.glob("*/server.yaml")))
+        raise EntryNotFound(f"no server {name!r} in {place}", remedy=f"known: {known}", name=name)
+    return place / name
 
 
 @app.command("build")

@@ -19,6 +19,7 @@ from registry.build.errors import LockMissing
 from registry.schema import Entry
 
 PYTHON_LOCK = "requirements.lock"
+BUILD_LOCK = "build-requirements.lock"  # of a git source: what its build backend needs
 NODE_MANIFEST = "package.json"
 NODE_LOCK = "package-lock.json"
 MAX_LOCK_BYTES = 4 << 20
@@ -50,7 +51,10 @@ class Pinned:
 
 
 def lock_files(entry: Entry) -> tuple[str, ...]:
-    return (PYTHON_LOCK,) if entry.recipe()[0].kind == "pypi" else (NODE_MANIFEST, NODE_LOCK)
+    source, build = entry.recipe()
+    if build.runtime == "node":
+        return (NODE_MANIFEST, NODE_LOCK)
+    return (PYTHON_LOCK, BUILD_LOCK) if source.kind == "git" else (PYTHON_LOCK,)
 
 
 def read_locks(entry: Entry, directory: Path) -> dict[str, bytes]:
@@ -62,7 +66,7 @@ def read_locks(entry: Entry, directory: Path) -> dict[str, bytes]:
 
 def pinned(entry: Entry, files: dict[str, bytes]) -> list[Pinned]:
     """Every package that the lock names, sorted."""
-    if entry.recipe()[0].kind == "pypi":
+    if entry.recipe()[1].runtime == "python":
         return parse_requirements(files[PYTHON_LOCK].decode())
     return parse_package_lock(files[NODE_LOCK])
 
@@ -71,6 +75,7 @@ def check(entry: Entry, files: dict[str, bytes]) -> None:
     """Raise ``LockMissing`` unless the lock pins all with hashes, names no index and agrees with the entry."""
     try:
         packages = pinned(entry, files)
+        parse_requirements(files.get(BUILD_LOCK, b"").decode())
     except ValueError as e:
         raise _refuse(entry, str(e)) from e
     if b"://" in b"".join(files[name] for name in files if name != NODE_LOCK) or b'"resolved"' in files.get(
@@ -78,6 +83,8 @@ def check(entry: Entry, files: dict[str, bytes]) -> None:
     ):
         raise _refuse(entry, "the lock names an address: it must work behind any mirror")
     source, _ = entry.recipe()
+    if source.kind == "git":
+        return  # its own code is pinned by the commit
     wanted = f"sha256:{source.sha256}" if source.sha256 else str(source.integrity)
     for package in packages:
         if normal(package.name) == normal(source.package):

@@ -5,6 +5,7 @@ Two builds of the same inputs give the same manifest digest; the same inputs are
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from registry.build import image
 from registry.build.bases import Base, Bases, Progress, silent
 from registry.build.container import LogTail
 from registry.build.errors import BuildFailed
+from registry.build.gitbuild import git_layer
+from registry.build.gitsource import tree
 from registry.build.image import Built, Config, Part
 from registry.build.install import PYTHON_LIB, server_layer
 from registry.build.network import BuildNetwork
@@ -83,7 +86,10 @@ class Inputs:
     def install_digest(self, builder: str) -> str:
         """Over what decides the server layer alone, so that an edited entry does not install everything again."""
         locks = {name: sha256(data) for name, data in self.locks.items()}
-        return canonical_digest({"builder": BUILDER_VERSION, "locks": locks, "base": builder})
+        source, _ = self.entry.recipe()
+        git = [source.repository, source.commit, source.directory, source.package] if source.kind == "git" else []
+        parts = {"builder": BUILDER_VERSION, "locks": locks, "base": builder}
+        return canonical_digest(parts | ({"git": git} if git else {}))
 
 
 def current(inputs: Inputs, context: BuildContext, records: dict[str, BuildRecord]) -> BuildRecord | None:
@@ -160,22 +166,21 @@ def _reused(inputs: Inputs, install: str, context: BuildContext) -> tuple[Descri
 
 def _install(inputs: Inputs, builder: Base, context: BuildContext, log: LogTail) -> tuple[Descriptor, Materials]:
     context.progress(inputs.entry.name, "install packages", 0.15)
-    runtime = inputs.entry.recipe()[1].runtime
+    source, recipe = inputs.entry.recipe()
+    runtime, client, network = recipe.runtime, context.client, context.network
     with tempfile.TemporaryFile() as raw, tempfile.TemporaryFile() as sink:
-        installed = server_layer(
-            context.client,
-            builder.image_id,
-            runtime,
-            inputs.locks,
-            context.network,
-            raw,
-            sink,
-            log,
-        )
+        if source.kind == "git":
+            package = source.package or inputs.entry.name
+            fetch = functools.partial(tree, str(source.repository), str(source.commit), source.directory or "")
+            image_id = builder.image_id
+            installed = git_layer(client, image_id, runtime, package, inputs.locks, fetch, network, raw, sink, log)
+        else:
+            installed = server_layer(client, builder.image_id, runtime, inputs.locks, network, raw, sink, log)
         sink.seek(0)
         layer = context.layout.put_blob(sink, media.LAYER_TAR)
     packages = pinned(inputs.entry, inputs.locks) if installed is None else installed
-    return layer, tuple((p.purl, *p.digest) for p in packages)
+    own = ((f"git+{source.repository}@{source.commit}", "gitCommit", str(source.commit)),) if source.commit else ()
+    return layer, (*own, *((p.purl, *p.digest) for p in packages))
 
 
 def server_config(entry: Entry, base: Base, base_env: dict[str, str]) -> Config:

@@ -1,7 +1,7 @@
 """One builder container: inputs arrive as a tar on standard input, the result leaves as a tar on standard output.
 
 It is as locked down as an install can be: user 65532, no capabilities, no-new-privileges, read-only root, scratch in
-memory; only the network is open.  Nothing of it survives but the bytes it wrote.
+memory; only the network is open, and only where a job needs it.  Nothing of it survives but the bytes it wrote.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Job:
     image_id: str
     script: str  # for /bin/sh -eu
     stdin: bytes = b""
+    network: bool = True
 
 
 def run_job(client: docker.DockerClient, job: Job, output: BinaryIO, log: LogTail) -> None:
@@ -128,7 +129,7 @@ def _config(api: Any, job: Job) -> dict[str, Any]:
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         tmpfs={"/tmp": scratch, "/opt/server": scratch, "/opt/base": scratch},  # noqa: S108 - inside the container
-        network_mode="bridge",
+        network_mode="bridge" if job.network else "none",
         pids_limit=PIDS,
         mem_limit=MEMORY_BYTES,
         init=True,

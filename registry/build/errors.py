@@ -2,7 +2,8 @@
 
 HarbourError
 |-- ConfigError
-|   `-- EntryInvalid         entry.invalid          a server.yaml is not what the schema says
+|   |-- EntryInvalid         entry.invalid          a server.yaml is not what the schema says
+|   `-- FolderInvalid        entry.folder           a server's folder holds what none of ours may hold
 |-- NotFoundError
 |   `-- EntryNotFound        entry.not_found        no such server in the starter catalog
 |-- EngineError
@@ -32,6 +33,10 @@ from harbourmaster.core.errors import (
 
 class EntryInvalid(ConfigError):
     code = "entry.invalid"
+
+
+class FolderInvalid(ConfigError):
+    code = "entry.folder"
 
 
 class EntryNotFound(NotFoundError):

@@ -61,8 +61,8 @@ def server_layer(
     kind = {"python": "Python", "node": "Node"}[runtime]
     run_job(client, Job(f"install {kind} packages", builder_image, _SCRIPTS[runtime], tar_of(files)), raw, log)
     raw.seek(0)
-    normalise(raw, sink, Rules(keep=_keep, add={"etc/hosts": HOSTS}))
-    return _installed(raw) if runtime == "python" else None
+    normalise(raw, sink, Rules(keep=keep, add={"etc/hosts": HOSTS}))
+    return installed_packages(raw) if runtime == "python" else None
 
 
 # The sandbox label that says so lets the engine skip its own hosts file, which is half of a start's time.
@@ -71,7 +71,7 @@ HOSTS = b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 _inside = under(["opt/server"])
 
 
-def _installed(raw: BinaryIO) -> list[Pinned]:
+def installed_packages(raw: BinaryIO) -> list[Pinned]:
     """pip's installation report (pip manual, "Installation Report", version 1)."""
     raw.seek(0)
     try:
@@ -88,7 +88,7 @@ def _from_report(item: Any) -> Pinned:
     return Pinned("pypi", str(metadata["name"]), str(metadata["version"]), (f"sha256:{hashes['sha256']}",))
 
 
-def _keep(name: str) -> bool:
+def keep(name: str) -> bool:
     return (
         _inside(name) and not name.endswith(_NOT_AT_RUN_TIME) and not name.endswith("/node_modules/.package-lock.json")
     )

@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import urljoin
 
-from harbourmaster.core.digests import hex_of, is_digest, sha256
+from harbourmaster.core.digests import expect, hex_of, is_digest, sha256
 from registry.errors import ManifestInvalid, RemoteInsecure, RemoteLied, RemoteNotFound, TooLarge
 from registry.oci import media
 from registry.oci.descriptor import Descriptor, Manifest, parse_manifest, parse_object
@@ -74,6 +74,20 @@ class Remote:
         """The digest of the manifest (or index) that ``ref`` names in its registry."""
         with self._open(ref) as transport:
             return sha256(_Pull.fetch(transport, transport.reference.version))
+
+    def describe(self, ref: str, *, platform: str = "") -> tuple[str, dict[str, Any]]:
+        """The digest that ``ref`` stands for (an index's where it is one), and the image's configuration for one platform."""
+        with self._open(ref) as transport:
+            data = _Pull.fetch(transport, transport.reference.version)
+            digest, body = sha256(data), parse_object(data, "a manifest", media.MAX_MANIFEST_BYTES)
+            if body.get("mediaType") in media.INDEXES or "manifests" in body:
+                data = _Pull.fetch(transport, _of_platform(body, platform or this_platform()))
+            config = parse_manifest(data).config
+            if config.size > media.MAX_CONFIG_BYTES:
+                raise TooLarge(f"{config.digest} has {config.size} bytes", remedy="do not use it")
+            raw = b"".join(transport.body(transport.get(f"blobs/{config.digest}"), config.size))
+            expect(config.digest, sha256(raw), "an image's configuration")
+            return digest, parse_object(raw, "an image config", media.MAX_CONFIG_BYTES)
 
     def _open(self, ref: str) -> closing[Transport]:
         reference = Reference.parse(ref)

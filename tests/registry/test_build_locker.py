@@ -11,6 +11,7 @@ from harbourmaster.core.settings import PROJECT_ROOT
 from registry.build.errors import BuildFailed
 from registry.locker import lock
 from registry.locks import pinned, read_locks
+from registry.lookup.errors import LookupMissing, LookupUnavailable
 from registry.schema import load_entry
 
 SERVERS = PROJECT_ROOT / "registry" / "servers"
@@ -44,7 +45,28 @@ def test_a_version_that_does_not_exist_leaves_the_old_lock_alone(tmp_path: Path)
     entry.write_text(entry.read_text().replace("2026.10.19", "1999.1.1"))
     before = (tmp_path / "time" / "requirements.lock").read_bytes()
 
-    with pytest.raises(BuildFailed):
+    with pytest.raises(LookupMissing):
         lock(load_entry(tmp_path / "time"), tmp_path / "time")
 
     assert (tmp_path / "time" / "requirements.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["time", pytest.param("memory", marks=pytest.mark.npm)])
+def test_without_a_network_the_error_says_so_and_the_old_lock_stays(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(SERVERS / name, tmp_path / name)
+    before = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+    for variable in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "npm_config_registry"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9/")  # the discard port: nobody answers
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+
+    with pytest.raises(LookupUnavailable) as caught:
+        lock(load_entry(tmp_path / name), tmp_path / name)
+
+    assert caught.value.code == "lookup.unavailable"
+    assert "network" in caught.value.remedy
+    assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == before

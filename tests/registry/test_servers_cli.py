@@ -84,6 +84,6 @@ def test_an_unknown_server_is_refused_with_the_known_names(verb: str, capsys: py
 
 
 def test_publishing_what_is_not_built_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert hm("publish", "time", "localhost:5000/time") == 1
+    assert hm("publish", "time", "--to", "localhost:5000/team") == 1
 
     assert "hm registry build time" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""What package indexes, git repositories, image registries and remote servers say of themselves, by their ordinary clients."""
