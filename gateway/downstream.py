@@ -7,6 +7,7 @@ import hashlib
 from typing import Any
 
 from gateway.calls import Call
+from gateway.dynamic.additions import Additions
 from gateway.errors import BadRequest, TooManyCalls
 from gateway.index import Index
 from gateway.limits import LIMITS
@@ -28,6 +29,7 @@ class Downstream(Holder):
     def __init__(self, principal: Principal, key: str, loop: asyncio.AbstractEventLoop, view: View) -> None:
         self.principal = principal  # as of its last request: rights may change while it is connected
         self.view = view
+        self.own: Additions | None = None  # what it added itself, in a dynamic profile
         self.rights: Any = None  # gateway.authorization.authorizer.Rights, once it has asked for something
         self.label = hashlib.sha256(key.encode()).hexdigest()[:16]  # a session id is a secret; the audit gets this
         self.loop = loop
@@ -43,7 +45,7 @@ class Downstream(Holder):
     @property
     def index(self) -> Index:
         """What this client may name."""
-        return self.view.index
+        return self.own.index if self.own is not None else self.view.index
 
     def enter(self, call: Call, request_id: RequestId) -> None:
         """Register a call; raises ``BadRequest`` for an id in use, ``TooManyCalls``."""
@@ -75,6 +77,9 @@ class Downstream(Holder):
 
     def server_notified(self, upstream: Upstream, body: dict[str, Any]) -> None:
         raise TypeError("a client kind must say where notifications go")
+
+    def announce(self, method: str) -> None:
+        raise TypeError("a client kind must say how it is told")
 
     def server_asked(self, upstream: Upstream, body: dict[str, Any]) -> None:
         raise TypeError("a client kind must say where requests go")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcp_types.jsonrpc import HEADER_MISMATCH, METHOD_NOT_FOUND
@@ -17,6 +18,7 @@ from gateway.admission import Admissions
 from gateway.authorization.approvals import is_ours
 from gateway.calls import ASKED, Call, Outlet
 from gateway.downstream import Downstream
+from gateway.dynamic.tools import OURS
 from gateway.errors import BadRequest, CallCancelled, CallTimeout, ServerExited, wire_error
 from gateway.gatekeeper import Gatekeeper
 from gateway.index import Index, Route
@@ -36,6 +38,7 @@ from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError
 from sandbox.errors import LimitReached
 
 HeaderMap = dict[str, str]
+Own = Callable[[Downstream, Call, Route, dict[str, Any]], Awaitable[dict[str, Any]]]
 Reply = tuple[bytes, int]  # the message, and its JSON-RPC error code (0: a result)
 
 
@@ -67,10 +70,15 @@ class Forwarder:
         self._recorder = recorder
         self._gate = gate
         self._timeout = timeout_s
+        self.own: Own | None = None  # answers calls to the gateway's own tools
 
     def expect(self, client: Downstream) -> None:
         """``client`` has just come: what it is likely to call is made ready."""
         self._leases.expect(client, client.index.servers, client.loop.time())
+
+    def may(self, client: Downstream, route: Route) -> bool:
+        """Whether ``client`` could call this tool: what it may not, it does not find either."""
+        return self._gate.may(client, route)
 
     def offered(self, client: Downstream) -> Index:
         """What ``client`` is shown: what its profile serves, without what it may never use."""
@@ -141,6 +149,8 @@ class Forwarder:
                 asked = await self._gate.settle(client, call, route, body["params"], decision)
                 if asked is not None:
                     return {"jsonrpc": "2.0", "result": asked}
+            if route.server == OURS and self.own is not None:
+                return await self.own(client, call, route, body["params"])
             upstream = await self._connection(client, client.index.servers[route.server], call.method)
             call.upstream = upstream
             if call.method not in upstream.pins.clean:

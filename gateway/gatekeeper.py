@@ -11,6 +11,8 @@ from typing import Any
 from gateway.authorization import quotas
 from gateway.authorization.approvals import Approvals, is_ours, print_of
 from gateway.authorization.authorizer import Authorizer
+from gateway.authorization.errors import CallRefused
+from gateway.authorization.things import OURS
 from gateway.calls import Call
 from gateway.downstream import Downstream
 from gateway.index import Index, Route
@@ -28,9 +30,18 @@ class Gatekeeper:
         """What ``client`` is shown of what its profile serves."""
         return self.authorizer.offered(client)
 
+    def may(self, client: Downstream, route: Route) -> bool:
+        """Whether a call of this tool would be let through, as far as that is known before it is made."""
+        try:
+            self.authorizer.check(client, "tools/call", route, {})
+        except CallRefused:
+            return False
+        return True
+
     def enter(self, client: Downstream, call: Call, route: Route, params: dict[str, Any]) -> Decision:
         """May this request go on?  Raises what refuses it; ``leave`` gives back what it counted against."""
-        decision = self.authorizer.check(client, call.method, route, params)
+        asked = "exec" if route.server == OURS else call.method
+        decision = self.authorizer.check(client, asked, route, params)
         counted = self.authorizer.quota(client, route)
         if counted:
             quotas.enter(counted, client.loop.time())

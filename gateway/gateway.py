@@ -15,7 +15,11 @@ from gateway.authorization.approvals import Approvals
 from gateway.authorization.authorizer import Authorizer, PolicyWatch
 from gateway.authorization.quotas import LimitRule, Quotas
 from gateway.calls import Outlet
+from gateway.downstream import Downstream
 from gateway.drift import Drift
+from gateway.dynamic.conversation import Conversations
+from gateway.dynamic.find import Catalog
+from gateway.dynamic.own import OwnTools
 from gateway.forward import Forwarder
 from gateway.gatekeeper import Gatekeeper
 from gateway.happenings import Happenings
@@ -30,6 +34,7 @@ from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
 from gateway.pool_habits import Habits, load, save
+from gateway.pool_lease import Lease
 from gateway.pool_settings import pool_settings
 from gateway.principals import Principal
 from gateway.profiles.files import ProfileFiles
@@ -82,6 +87,7 @@ class Gateway:
         profiles: ProfileFiles | None = None,
         limits: Limits | None = None,
         dynamic: bool = False,
+        catalog: Catalog | None = None,
         admit_relaxed: AdmitRelaxed | None = None,
     ) -> None:
         self.settings = settings
@@ -114,12 +120,25 @@ class Gateway:
         self._profiles = profiles
         known = profiles.load_all() if profiles is not None else {}
         self.views = Views(servers, known, SERVER_INFO, limits=limits, dynamic=dynamic)
+        self._forwarder.own = self._own_tools(catalog)
         self.router = Router(self._forwarder)
         self._modern: dict[tuple[str, str, str], ModernClient] = {}
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
         self._sweeper: asyncio.Task[None] | None = None
         self.began = 0.0  # the event loop's time
         self._complaint = ""
+
+    def _own_tools(self, catalog: Catalog | None) -> OwnTools:
+        conversations = Conversations(
+            self.views,
+            SERVER_INFO,
+            may=self._forwarder.may,
+            admit=self._admissions.check,
+            refit=self.refit,
+            keep=self._profiles.keep if self._profiles is not None else None,
+            catalog=catalog,
+        )
+        return OwnTools(self._forwarder.forward, conversations)
 
     def _gatekeeper(self) -> Gatekeeper:
         settings = self.settings
@@ -190,11 +209,15 @@ class Gateway:
         name = client_info.get("name") if isinstance(client_info, dict) else None
         key = (view.name, principal.key, name if isinstance(name, str) else "")
         client = self._modern.get(key)
+        if client is not None and client.view is not view:  # of a profile that was removed, and is there again
+            self.close(client)
+            client = None
         if client is None:
             loop = asyncio.get_running_loop()
             client = ModernClient(principal, "\0".join(key), loop, view, by_connection=False)
             self._modern[key] = client
         client.principal = principal
+        client.used = client.loop.time()
         return client
 
     def close(self, client: Session | ModernClient) -> None:
@@ -298,6 +321,11 @@ class Gateway:
         if policies is not None:
             self.decide_by(policies)
 
+    @property
+    def policies(self) -> CallPolicies:
+        """Those that decide about calls now."""
+        return self._authorizer.policies
+
     def decide_by(self, policies: CallPolicies) -> None:
         """Decide by these from now on; clients hear that what they are offered may have changed."""
         self._authorizer.policies = policies
@@ -313,20 +341,23 @@ class Gateway:
         self._admissions.forget()
         self.leases.keep_only(self.views.lock)
         for client, before in seen:
-            self.refit(client, before)
+            ground = self.views.ground(client.view)
+            if client.own is not None and ground is not None:
+                client.own.rebase(ground)
+            elif client.own is not None:  # its profile is not dynamic any more
+                client.own = None
+            self.refit(client, before, self._evicted)
         log.info("serving %d servers", len(self.index.servers))
 
-    def refit(self, client: Session | ModernClient, before: Index) -> None:
+    def _evicted(self, lease: Lease) -> None:
+        self.leases.evict(lease, "because the lock or the profile changed")
+
+    def refit(self, client: Downstream, before: Index, end: Callable[[Lease], None] | None = None) -> None:
         """``client`` sees something else than ``before``: sandboxes of what is not served any more end, and it is told."""
         now = client.index
         for lease in tuple(client.leases.values()):
             if now.servers.get(lease.server.name) is not lease.server:  # leases know their server by identity
-    @property
-    def policies(self) -> CallPolicies:
-        """Those that decide about calls now."""
-        return self._authorizer.policies
-
-                self.leases.evict(lease, "because the lock or the profile changed")
+                (end or self.leases.end)(lease)
         for change, lists in _LISTS.items():
             if any(before.handshake_lists[m] != now.handshake_lists[m] for m in lists):
                 client.announce(change)

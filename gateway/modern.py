@@ -71,7 +71,8 @@ class ModernClient(Downstream):
 
     @property
     def in_use(self) -> bool:
-        return bool(self.leases or self.calls or self.listeners or self._parked)
+        recently = self.loop.time() - self.used < LIMITS.session_idle_s
+        return bool(self.leases or self.calls or self.listeners or self._parked or (self.own is not None and recently))
 
     def announce(self, method: str) -> None:
         """A notification from the gateway itself."""

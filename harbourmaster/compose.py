@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gateway.dynamic.catalog import CatalogSearch
 from gateway.errors import ServerChanged
 from gateway.gateway import Gateway
 from gateway.lock import LockedServer, enabled, read_lock
@@ -34,6 +35,7 @@ from registry.errors import ImageNotFound
 from registry.oci.layout import OciLayout
 from registry.target import Target, target_of
 from registry.verify import Verifier
+from sandbox.access import Access
 from sandbox.egress.broker import Broker
 from sandbox.egress.egress import Egress, network
 from sandbox.egress.errors import RelayFailed
@@ -198,7 +200,7 @@ def _spec(server: LockedServer, admitted: AdmittedImage, delivery: Delivery) -> 
         secret_files=delivery.files,
         user=run.get("user", ""),
         limits=dict(run.get("limits", {})),
-        runtime=run.get("runtime", ""),
+        access=Access.parse(run),
     )
 
 
@@ -234,7 +236,7 @@ async def composed_gateway(
             await reaped(engine, audit)
             admit, profile = LiveAdmitter(settings, engine, audit).admit, await asyncio.to_thread(Profile.load)
             egress = egress_of(settings, engine, profile, admit, audit)
-            remotes = remotes_of(settings, audit.append)
+            remotes, catalog = remotes_of(settings, audit.append), CatalogSearch(settings)
             gateway = Gateway(
                 settings,
                 servers,
@@ -247,11 +249,13 @@ async def composed_gateway(
                 limits={name: limit.default for name, limit in profile.limits.items()},
                 dynamic=dynamic,
                 admit_relaxed=admit,
+                catalog=catalog.search,
             )
             try:
                 async with gateway:
                     yield gateway
             finally:
+                await asyncio.to_thread(catalog.close)
                 await remotes.close()
                 await egress.close()
         finally:

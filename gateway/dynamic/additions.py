@@ -9,13 +9,12 @@ from gateway.index import Index
 
 
 class Additions:
-    __slots__ = ("_info", "ground", "index", "used", "wishes")
+    __slots__ = ("_info", "ground", "index", "wishes")
 
-    def __init__(self, ground: Ground, info: dict[str, Any], before: Index, now: float) -> None:
+    def __init__(self, ground: Ground, info: dict[str, Any], before: Index) -> None:
         self.ground = ground
         self.wishes = Wishes()
         self.index = before
-        self.used = now
         self._info = info
 
     def wish(self, wishes: Wishes) -> None:

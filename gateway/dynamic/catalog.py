@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from catalog.search.searcher import SearchRequest, Searcher
+from catalog.search.searcher import Searcher, SearchRequest
 from catalog.store import Store
 from harbourmaster.core.settings import Settings
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from gateway.profiles.errors import ProfileExists, ProfileInvalid, ProfileUnknown
-from gateway.profiles.schema import NAME, Profile, body_of, parse
+from gateway.profiles.schema import DEFAULT, EVERYTHING, NAME, Profile, body_of, parse
 from harbourmaster.core.errors import UsageError
 from harbourmaster.core.files import file_lock, write_atomic
 from registry.entry_file import MAX_ENTRY_BYTES
@@ -101,6 +101,16 @@ class ProfileFiles:
             profile = parse(path, written)
             write_atomic(path, written)
         return profile
+
+    def keep(self, name: str, server: str, values: Mapping[str, Any]) -> None:
+        """Add ``server`` with these values to the profile, as a client of it wished and its operator allows."""
+
+        def change(body: CommentedMap) -> None:
+            rules = section(body, "servers", server)
+            if values:
+                section(rules, "config").update(values)
+
+        self.edit(name, change, EVERYTHING if name == DEFAULT else None)
 
     def remove(self, name: str) -> None:
         """Raises ``ProfileUnknown``."""

@@ -16,6 +16,7 @@ from harbourmaster.core.errors import HarbourError
 from registry.entry_file import Document, dotted, parse_document
 
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # as a server's: it becomes a path and a file's name
+DEFAULT: Final = "default"  # served at /mcp; every enabled server, unless a file of that name says otherwise
 REMEDY: Final = "docs/profiles.md shows every field"
 
 Glob = Annotated[

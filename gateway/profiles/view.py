@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.index import Index
-from gateway.profiles.schema import Dynamic
+from gateway.profiles.schema import DEFAULT, Dynamic
 from gateway.profiles.select import Selection
 
-DEFAULT: Final = "default"  # served at /mcp; every enabled server, unless a file of that name says otherwise
+__all__ = ["DEFAULT", "Seen", "View"]
 
 
 @dataclass(frozen=True)
