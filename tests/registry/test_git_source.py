@@ -1,0 +1,229 @@
+"""Sources of kind git: one commit, its dependencies locked, its own code built without a network."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harbourmaster.core.settings import Settings
+from policies.policy_set import PolicySet
+from policies.trust import TrustPolicy
+from registry.build.errors import BuildFailed, LockMissing
+from registry.build.gitsource import newest_commit, tree
+from registry.locker import lock
+from registry.locks import BUILD_LOCK, PYTHON_LOCK
+from registry.lookup import git as git_lookup
+from registry.lookup.errors import LookupMissing, LookupUnavailable, LookupUnusable
+from registry.oci.layout import OciLayout
+from registry.pipeline import build_all
+from registry.schema import load_entry
+from registry.target import target_of_entry
+from registry.trial import try_calls
+from registry.verify import Verifier
+from sandbox.engine import Engine
+
+ADDRESS = "https://git.example.org/acme/ahoy"
+PROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+
+[project]
+name = "mcp-server-ahoy"
+version = "1.0"
+description = "Says ahoy."
+license = "MIT"
+dependencies = []
+[project.scripts]
+mcp-server-ahoy = "ahoy:main"
+"""
+# A build backend of its own (PEP 517): needs nothing, and would find nothing, of the network
+BACKEND = """
+import base64, hashlib, pathlib, socket, zipfile
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    try:
+        socket.create_connection(("1.1.1.1", 53), timeout=1)
+        raise SystemExit("the build has a network")
+    except OSError:
+        pass
+    name = "mcp_server_ahoy-1.0-py3-none-any.whl"
+    info = "mcp_server_ahoy-1.0.dist-info/"
+    files = {"ahoy.py": pathlib.Path("ahoy.py").read_bytes(),
+             info + "METADATA": b"Metadata-Version: 2.1\\nName: mcp-server-ahoy\\nVersion: 1.0\\nLicense: MIT\\n",
+             info + "WHEEL": b"Wheel-Version: 1.0\\nGenerator: own\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+             info + "entry_points.txt": b"[console_scripts]\\nmcp-server-ahoy = ahoy:main\\n"}
+    lines = []
+    with zipfile.ZipFile(pathlib.Path(directory) / name, "w") as wheel:
+        for path, data in files.items():
+            wheel.writestr(path, data)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            lines.append(f"{path},sha256={digest},{len(data)}")
+        wheel.writestr(info + "RECORD", "\\n".join([*lines, info + "RECORD,,"]) + "\\n")
+    return name
+"""
+SERVER = """
+import json, sys
+
+TOOL = {"name": "greet", "description": "Greets.", "inputSchema": {"type": "object", "properties": {}}}
+
+def main():
+    for line in sys.stdin:
+        said = json.loads(line)
+        if "id" not in said:
+            continue
+        if said["method"] == "initialize":
+            result = {"protocolVersion": said["params"]["protocolVersion"], "capabilities": {"tools": {}},
+                      "serverInfo": {"name": "ahoy", "version": "1.0"}}
+        elif said["method"] == "tools/list":
+            result = {"tools": [TOOL]}
+        else:
+            result = {"content": [{"type": "text", "text": "ahoy"}]}
+        print(json.dumps({"jsonrpc": "2.0", "id": said["id"], "result": result}), flush=True)
+"""
+ENTRY = """\
+name: ahoy
+type: server
+tier: built
+about: {{title: Ahoy, description: Says ahoy.}}
+meta: {{category: utilities}}
+source:
+  kind: git
+  repository: {address}
+  commit: "{commit}"
+  directory: server
+  package: mcp-server-ahoy
+  url: {address}
+  licence: MIT
+build: {{runtime: python}}
+run: {{command: [mcp-server-ahoy]}}
+test:
+  calls:
+    - {{tool: greet, arguments: {{}}, expect: {{contains: ahoy}}}}
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A repository on this machine; git's own configuration says that the public address leads to it."""
+    place = tmp_path / "ahoy"
+    (place / "server").mkdir(parents=True)
+    for name, text in (("pyproject.toml", PROJECT), ("backend.py", BACKEND), ("ahoy.py", SERVER)):
+        (place / "server" / name).write_text(text)
+    config = tmp_path / "gitconfig"
+    config.write_text(f'[url "file://{place}"]\n\tinsteadOf = {ADDRESS}\n[user]\n\tname = A\n\temail = a@localhost\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    git(place, "init", "--quiet", "--initial-branch=main")
+    git(place, "add", ".")
+    git(place, "commit", "--quiet", "--message=One")
+    return place
+
+
+def git(place: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=place, check=True, capture_output=True, env=dict(os.environ))
+    return done.stdout.decode().strip()
+
+
+def entry_at(root: Path, commit: str) -> Path:
+    folder = root / "ahoy"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "server.yaml").write_text(ENTRY.format(address=ADDRESS, commit=commit))
+    return folder
+
+
+def test_a_tree_is_that_of_the_commit_and_not_of_the_branch(repository: Path) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    (repository / "server" / "ahoy.py").write_text("raise SystemExit('another one')\n")
+    git(repository, "commit", "--quiet", "--all", "--message=Two")
+
+    with tarfile.open(fileobj=io.BytesIO(tree(ADDRESS, commit, "server"))) as tar:
+        member = tar.extractfile("ahoy.py")
+        assert member is not None
+        assert member.read().decode() == SERVER
+    assert newest_commit(ADDRESS) == git(repository, "rev-parse", "HEAD") != commit
+
+
+def test_a_commit_that_is_not_there_is_missing(repository: Path) -> None:
+    with pytest.raises(LookupMissing):
+        tree(ADDRESS, "7" * 40)
+
+
+def test_a_folder_that_is_not_there_is_a_failed_build(repository: Path) -> None:
+    with pytest.raises(BuildFailed, match="folder"):
+        raise_with_remedy(lambda: tree(ADDRESS, git(repository, "rev-parse", "HEAD"), "elsewhere"))
+
+
+def raise_with_remedy(ask: object) -> None:
+    try:
+        ask()  # type: ignore[operator]
+    except BuildFailed as e:
+        raise BuildFailed(f"{e.message} {e.remedy}", remedy=e.remedy) from e
+
+
+def test_an_address_where_nobody_answers_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "gitconfig"
+    config.write_text(f'[url "http://127.0.0.1:9/"]\n\tinsteadOf = {ADDRESS}\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+
+    with pytest.raises(LookupUnavailable):
+        tree(ADDRESS, "7" * 40)
+
+
+def test_the_project_file_tells_name_program_and_runtime(repository: Path) -> None:
+    found = git_lookup.look_up(ADDRESS, directory="server")
+
+    assert (found.name, found.runtime, found.command) == ("ahoy", "python", ("mcp-server-ahoy",))
+    assert found.source["commit"] == git(repository, "rev-parse", "HEAD")
+    with pytest.raises(LookupUnusable, match="neither"):
+        git_lookup.look_up(ADDRESS)
+
+
+def test_dependencies_that_are_made_up_at_build_time_are_refused(repository: Path, tmp_path: Path) -> None:
+    project = repository / "server" / "pyproject.toml"
+    project.write_text(PROJECT.replace("dependencies = []\n", 'dynamic = ["dependencies"]\n'))
+    git(repository, "commit", "--quiet", "--all", "--message=Dynamic")
+    folder = entry_at(tmp_path / "servers", git(repository, "rev-parse", "HEAD"))
+
+    with pytest.raises(LookupUnusable, match="pinned"):
+        lock(load_entry(folder), folder)
+
+
+def test_a_git_source_without_its_locks_is_not_built(repository: Path, tmp_path: Path) -> None:
+    from registry.build.builder import Inputs
+
+    folder = entry_at(tmp_path / "servers", git(repository, "rev-parse", "HEAD"))
+
+    with pytest.raises(LockMissing, match=PYTHON_LOCK):
+        Inputs.read(load_entry(folder), folder.parent)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_a_commit_is_locked_built_without_a_network_papered_and_called(
+    repository: Path, seeded: Settings, engine: Engine, tmp_path: Path
+) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    folder = entry_at(tmp_path / "servers", commit)
+    entry = load_entry(folder)
+    assert {path.name for path in lock(entry, folder)} == {PYTHON_LOCK, BUILD_LOCK}
+
+    result = build_all(seeded, engine, [entry], root=folder.parent)["ahoy"]
+
+    assert result.error is None, result.error
+    assert result.version == commit[:12]
+    verifier = Verifier(OciLayout(seeded.oci_dir), engine, TrustPolicy.load(seeded), PolicySet.builtin())
+    evidence = verifier.verify(target_of_entry(entry), deep=True)
+    assert evidence.provenance is not None
+    sources = evidence.provenance.predicate["buildDefinition"]["resolvedDependencies"]
+    assert {"uri": f"git+{ADDRESS}@{commit}", "digest": {"gitCommit": commit}} in sources
+    assert evidence.sbom is not None
+    assert "mcp-server-ahoy" in {c["name"] for c in evidence.sbom.predicate["components"]}
+    (outcome,) = try_calls(engine, entry, result.image_id, result.manifest, timeout_s=60)
+    assert outcome.passed, outcome
