@@ -128,8 +128,17 @@ class Forwarder:
                     self._leases.done(upstream)
             seconds = time.perf_counter() - began
             record = _record(client, method, route, upstream, outcome, code, seconds)
-            lost = self._recorder.call(_explained(record, call, refused))
+            lost = self._recorder.call(self._explained(record, call, refused))
         return answer if lost is None else failure(request_id, lost)
+
+    def _explained(self, record: dict[str, Any], call: Call | None, refused: HarbourError | None) -> dict[str, Any]:
+        """What interceptors found, and which policies refused."""
+        if call is not None and call.notes:
+            record["notes"] = call.notes
+            record["tool"] = self._gate.pipeline.clean(record["tool"])
+        if refused is not None and "policies" in refused.details:
+            record["policies"] = refused.details["policies"]
+        return record
 
     def _enter(self, client: Downstream, body: dict[str, Any], route: Route, outlet: Outlet) -> Call:
         params = body["params"]
@@ -334,15 +343,6 @@ def _note_subscription(method: str, route: Route, upstream: Upstream) -> None:
 
 
 # -- the audit record
-
-
-def _explained(record: dict[str, Any], call: Call | None, refused: HarbourError | None) -> dict[str, Any]:
-    """What interceptors found, and which policies refused."""
-    if call is not None and call.notes:
-        record["notes"] = call.notes
-    if refused is not None and "policies" in refused.details:
-        record["policies"] = refused.details["policies"]
-    return record
 
 
 def _outcome(reply: dict[str, Any]) -> str:

@@ -91,6 +91,11 @@ class Pipeline:
             raw = self._marked(call, route, reply, found)
         return raw if config.secrets_in_results == "off" else self._secrets_out(call, route, raw)
 
+    def clean(self, text: str) -> str:
+        """``text`` without credentials, for records: a resource's name is an argument too."""
+        raw = encode(text)
+        return str(decode(redacted(raw, self._scan.find(raw))))
+
     def _secrets_in(self, call: Call, raw: bytes, route: Route) -> None:
         found = self._scan.find(raw)
         if not found:
@@ -99,7 +104,7 @@ class Pipeline:
         call.note(*(f"secret-in-arguments:{kind}" for kind in named))
         if self._config.secrets_in_arguments == "block":
             raise SecretInArguments(
-                f"the request to {route.public} carries a credential ({', '.join(named)}), so it was not sent",
+                f"the request to {route.server} carries a credential ({', '.join(named)}), so it was not sent",
                 remedy="leave it out: servers get their own secrets with hm secret set, not in arguments",
             )
 

@@ -76,6 +76,8 @@ SHAPES: Final = (
     _shape("telegram-token", "bot", f"[0-9]{{8,10}}:AA{_W}{{33}}(?!{_W})"),
     _shape("password-in-url", "://", "[^\\s/:@\"\\\\?#]{0,128}:(?!\\$|\\{|<|%24)[^\\s/@\"\\\\:]{3,256}@(?=[A-Za-z0-9\\[])"),
 )  # fmt: skip
+# A word that goes on; the letters of an escape such as \\n are none of it.
+_LONGER: Final = re.compile(rb"(?<!\\)(?<!\\u...)[A-Za-z0-9_]\Z")
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
@@ -103,7 +105,7 @@ class SecretScan:
             if shape is None:
                 yield Found(IN_USE_NAME, start, end)
                 continue
-            if start and data[start] in _WORD and data[start - 1] in _WORD:
+            if data[start] in _WORD and _LONGER.search(data, max(0, start - 6), start):
                 continue  # the middle of a longer word
             rest = shape.rest.match(data, end)
             if rest is not None and _looks_real(shape, data[start : rest.end()]):

@@ -348,6 +348,12 @@ class Backend:
     def tool_last_cancelled(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         self.text(request_id, json.dumps(self.cancelled))
 
+    def tool_intercept(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        """What an interceptor of the gateway's answers."""
+        bad = "forbidden" in json.dumps(arguments.get("params"))
+        said = {"action": "refuse", "reason": "that word"} if bad else {"action": "pass"}
+        self.text(request_id, json.dumps(said), structuredContent=said)
+
     def tool_region(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         self.text(request_id, str(arguments.get("where")))
 
