@@ -12,6 +12,7 @@ from gateway.clients.places import Places
 from harbourmaster.core.settings import Settings
 from web.access import Access
 from web.docks import Docks
+from web.models import Models
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Harbour:
     record: Callable[[Mapping[str, Any]], None]
     """On the audit, on disk, before it is done."""
     docks: Docks
+    models: Models
     places: Places
     """Where this person's MCP clients keep their files."""
     underway: Callable[[], dict[str, Any] | None]

@@ -22,6 +22,7 @@ from web.connecting import places
 from web.docks import Docks
 from web.errors import Stale
 from web.harbour import Harbour, HeldServer
+from web.models import Models
 from web.stock import Stock
 from web.underway import underway
 
@@ -47,6 +48,7 @@ def composed_console(settings: Settings) -> Iterator[Harbour]:
                 approve=lambda name, pin: approve(settings, name, pin),
                 record=lambda facts: record(settings, facts),
                 docks=docks,
+                models=Models(f"http://127.0.0.1:{settings.runner_port}"),
                 places=places(),
                 underway=lambda: underway(settings),
                 stock=stock.refresh,

@@ -117,6 +117,18 @@ def audit_verify(request: Request, who: ApiViewer) -> Json:
     return audit.verify(harbour_of(request).settings.audit_dir).as_dict()
 
 
+@router.get("/models")
+def models(request: Request, who: ApiViewer) -> Json:
+    """What the runner has and has loaded; 503 where none answers."""
+    return harbour_of(request).models.overview()
+
+
+@router.get("/models/pulls")
+def pulls(request: Request, who: ApiViewer) -> list[Json]:
+    """Pulls that go on, and the last that ended."""
+    return [dataclasses.asdict(pull) for pull in harbour_of(request).models.pulls()]
+
+
 @router.get("/clients")
 def clients(request: Request, who: ApiViewer) -> list[Json]:
     """Clients that can be connected, with the settings each needs."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -158,3 +159,53 @@ def connect(request: Request, who: ApiOperator, name: str) -> Json:
     deeds.note(harbour, who, "connect", client=name)
     client, change = connecting.connect_client(harbour.settings, harbour.places, name)
     return {"path": str(change.path), "changed": change.changed, "now": client.reload}
+
+
+class Model(_Body):
+    model: str
+
+
+class Message(_Body):
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Chat(_Body):
+    model: str
+    messages: list[Message] = Field(max_length=200)
+
+
+@router.post("/models/pull")
+def pull_model(request: Request, who: ApiOperator, body: Model) -> Json:
+    """Begins; GET /api/models/pulls says how far it is."""
+    harbour = harbour_of(request)
+    deeds.note(harbour, who, "model_pull", model=body.model[:500])
+    harbour.models.overview()
+    return dataclasses.asdict(harbour.models.pull(body.model))
+
+
+@router.post("/models/load")
+def load_model(request: Request, who: ApiOperator, body: Model) -> Json:
+    harbour_of(request).models.load(body.model)
+    return {"loaded": body.model}
+
+
+@router.post("/models/unload")
+def unload_model(request: Request, who: ApiOperator, body: Model) -> Json:
+    harbour_of(request).models.unload(body.model)
+    return {"unloaded": body.model}
+
+
+@router.post("/models/remove")
+def remove_model(request: Request, who: ApiOperator, body: Model) -> Json:
+    harbour = harbour_of(request)
+    deeds.note(harbour, who, "model_remove", model=body.model[:500])
+    harbour.models.remove(body.model)
+    return {"removed": body.model}
+
+
+@router.post("/models/chat")
+def chat(request: Request, who: ApiOperator, body: Chat) -> Json:
+    """One turn, whole; the runner itself streams (docs/models.md)."""
+    messages = [{"role": m.role, "content": m.content} for m in body.messages]
+    return {"answer": harbour_of(request).models.chat(body.model, messages)}

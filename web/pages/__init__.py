@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from web.pages import audit, catalog, changes, connect, login, profiles, running, settings, ship
+from web.pages import audit, catalog, changes, connect, login, models, profiles, running, settings, ship
 
-PAGES = tuple(module.router for module in (login, catalog, ship, connect, running, changes, audit, profiles, settings))
+PAGES = tuple(
+    module.router for module in (login, catalog, ship, connect, running, changes, audit, profiles, models, settings)
+)
