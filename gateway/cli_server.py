@@ -14,10 +14,12 @@ import typer
 from gateway.cli_errors import ServerUnknown
 from gateway.cli_output import columns, visible
 from gateway.cli_remote import add, login, logout
+from gateway.grants import change_grants
 from gateway.lock import LockedServer, read_lock, update_lock
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.secrets import SecretId, SecretStore, declared_from, missing
 from harbourmaster.core.settings import Settings
+from sandbox.access import explained
 
 log = logging.getLogger("gateway.cli")
 
@@ -50,8 +52,21 @@ def ls(as_json: Json = False) -> None:
 
 
 @app.command("enable")
-def enable(names: Names) -> None:
+def enable(
+    names: Names,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="PATH[:INSIDE][:rw]", help="give one server a folder of this machine"),
+    ] = None,
+    revoke: Annotated[
+        list[str] | None, typer.Option("--revoke", metavar="PATH", help="take back what --allow gave")
+    ] = None,
+) -> None:
     """Serve these servers; running gateways notice, and their clients are told."""
+    if allow or revoke:
+        for line in change_grants(Settings.load(), _one(names), allow or [], revoke or []):
+            print(line)
+    _say_relaxed(names)
     _switch(names, on=True)
 
 
@@ -71,6 +86,20 @@ def inspect(
         print(json.dumps(dataclasses.asdict(server), indent=2, ensure_ascii=False))
         return
     sys.stdout.write(_page(server))
+
+
+def _one(names: list[str]) -> str:
+    if len(names) != 1:
+        raise typer.BadParameter("a folder is given to one server at a time")
+    return names[0]
+
+
+def _say_relaxed(names: list[str]) -> None:
+    """What each has beyond the default profile, before it is served."""
+    lock = read_lock(Settings.load().lock_file)
+    for server in (_known(lock, name) for name in dict.fromkeys(names)):
+        for line in explained(server.run.get("asked") or {}, server.granted):
+            print(visible(f"{server.name} has more than usual: {line}"))
 
 
 def _switch(names: list[str], *, on: bool) -> None:
@@ -156,6 +185,7 @@ def _page(server: LockedServer) -> str:
         ("pin", server.pin),
         ("network", _hosts(server)),
         ("secrets", _secrets(server)),
+        *(("relaxed", line) for line in explained(server.run.get("asked") or {}, server.granted)),
     ]
     offers = [
         (part, ", ".join(_names(server, part))) for part in ("tools", "prompts", "resources", "resourceTemplates")

@@ -41,7 +41,8 @@ class LockedServer:
     listing: dict[str, Any]
     run: dict[str, Any] = field(
         default_factory=dict
-    )  # {command, env, user, limits, ...}, or {remote, network, secrets}
+    )  # {command, env, user, limits, asked, ...}, or {remote, network, secrets}
+    granted: list[str] = field(default_factory=list)  # paths of the host that a person allowed: "/srv/docs:/docs:ro"
 
     @property
     def relaxed(self) -> tuple[str, ...]:
@@ -120,6 +121,8 @@ def _server(name: str, fields: dict[str, Any]) -> LockedServer:
     for key in _TEXT:
         if not isinstance(getattr(server, key), str):
             raise ValueError(f"{name}.{key} must be text")
+    if not isinstance(server.granted, list) or not all(isinstance(path, str) for path in server.granted):
+        raise ValueError(f"{name}.granted must be a list of text")
     if not isinstance(server.enabled, bool) or not isinstance(server.run, dict):
         raise ValueError(f"{name}: enabled must be true or false, run an object")
     elsewhere = ("image", "image_id") if server.remote else ()

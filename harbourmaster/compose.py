@@ -14,6 +14,7 @@ from typing import Any
 from gateway.dynamic.catalog import CatalogSearch
 from gateway.errors import ServerChanged
 from gateway.gateway import Gateway
+from gateway.leases import Stamp
 from gateway.lock import LockedServer, enabled, read_lock
 from gateway.profiles.files import ProfileFiles
 from gateway.remote.net import Web
@@ -23,7 +24,8 @@ from gateway.remote.spec import RemoteSpec
 from gateway.remote.start import AdmittedRemote, Remotes, either
 from gateway.tokens import TokenStore
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
-from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.audit import Audit
+from harbourmaster.core.audit_process import AuditProcess
 from harbourmaster.core.secrets import Delivery, SecretStore, declared_from, deliver
 from harbourmaster.core.secrets.errors import SecretMissing
 from harbourmaster.core.settings import Settings
@@ -67,7 +69,7 @@ def target(settings: Settings, name: str) -> Target:
 class LiveAdmitter:
     """An ``Admitter`` that follows edits of trust and policies without a restart.  Blocking; for threads."""
 
-    def __init__(self, settings: Settings, engine: Engine, audit: AuditLog) -> None:
+    def __init__(self, settings: Settings, engine: Engine, audit: Audit) -> None:
         self._settings, self._engine, self._audit = settings, engine, audit
         self._lock = threading.Lock()
         self._stamp: Stamp | None = None
@@ -180,6 +182,18 @@ def starter(
     return start
 
 
+def stamping(secrets: Deliver) -> Stamp:
+    """What a start depends on beside the image: a hash of the secrets as they are now, so that a sandbox made ahead of
+    demand is not given away after one of them was rotated."""
+
+    async def stamp(server: LockedServer) -> str:
+        delivery = await _delivery(server, secrets)
+        given = [sorted(delivery.env.items()), sorted(delivery.files.items())]
+        return sha256(json.dumps(given).encode()) if any(given) else ""
+
+    return stamp
+
+
 async def _delivery(server: LockedServer, secrets: Deliver | None) -> Delivery:
     if not declared_from(server.run):
         return Delivery()
@@ -200,12 +214,12 @@ def _spec(server: LockedServer, admitted: AdmittedImage, delivery: Delivery) -> 
         secret_files=delivery.files,
         user=run.get("user", ""),
         limits=dict(run.get("limits", {})),
-        access=Access.parse(run),
+        access=Access.parse(run, server.granted),
     )
 
 
 def egress_of(
-    settings: Settings, engine: Engine, profile: Profile, admit: Callable[[str], AdmittedImage], audit: AuditLog
+    settings: Settings, engine: Engine, profile: Profile, admit: Callable[[str], AdmittedImage], audit: Audit
 ) -> Egress:
     """The broker of this process; its sockets lie in HM_HOME/run/egress."""
     broker = Broker(settings.run_dir / "egress", audit.append)
@@ -229,7 +243,7 @@ async def composed_gateway(
     """
     watch = LockWatch(settings, only)
     servers = watch.current()
-    audit = AuditLog(settings.audit_dir)
+    audit = AuditProcess(settings.audit_dir)
     try:
         engine = await asyncio.to_thread(Engine.connect, settings)
         try:
@@ -264,7 +278,7 @@ async def composed_gateway(
         await asyncio.to_thread(audit.close)
 
 
-async def reaped(engine: Engine, audit: AuditLog) -> None:
+async def reaped(engine: Engine, audit: Audit) -> None:
     """Remove what a crashed gateway left behind."""
     reaped = await asyncio.to_thread(reap, engine)
     if reaped:

@@ -20,8 +20,10 @@ from registry.origins import Build, PinnedImage, Source
 from registry.remotes import Remote
 from registry.templates import fill, fill_argument, templates
 from registry.toolimages import DeclaredTool, NumericUser, ToolName
+from sandbox.access import Access
 from sandbox.egress.errors import RuleInvalid
 from sandbox.egress.rules import Rules
+from sandbox.errors import SpecRefused
 
 ENTRY_FILE = "server.yaml"
 PLACEHOLDER = "placeholder"
@@ -38,15 +40,30 @@ class Meta(Strict):
     tags: list[Name] = Field(default=[], max_length=20)
 
 
+Reason = Annotated[str, StringConstraints(min_length=10, max_length=300)]
+
+
 class Relaxation(Strict):
     """An override of one limit of the sandbox profile; the profile's own bounds are checked where it is applied."""
 
     value: int | float | bool
-    reason: Annotated[str, StringConstraints(min_length=10, max_length=300)]
+    reason: Reason
+
+
+class Places(Strict):
+    """Something beyond numbers, as texts; ``sandbox.access`` says what each may be."""
+
+    value: list[Annotated[str, StringConstraints(min_length=1, max_length=300)]] = Field(min_length=1, max_length=8)
+    reason: Reason
+
+
+class Choice(Strict):
+    value: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    reason: Reason
 
 
 class Limits(Strict):
-    """Names as in policies/profiles/default.yaml."""
+    """Numbers are named as in policies/profiles/default.yaml; the rest is docs/security.md, "Relaxing it"."""
 
     memory_mb: Relaxation | None = None
     cpus: Relaxation | None = None
@@ -55,6 +72,24 @@ class Limits(Strict):
     file_mb: Relaxation | None = None
     tmp_mb: Relaxation | None = None
     tmp_exec: Relaxation | None = None
+    writable: Places | None = None
+    volumes: Places | None = None
+    host_paths: Places | None = None
+    capabilities: Places | None = None
+    user: Choice | None = None
+    runtime: Choice | None = None
+
+    @model_validator(mode="after")
+    def can_be_given(self) -> Limits:
+        try:
+            Access.parse({"asked": self.asked()})
+        except SpecRefused as e:
+            raise ValueError(f"{e.message}; {e.remedy}".rstrip("; ")) from e
+        return self
+
+    def asked(self) -> dict[str, dict[str, Any]]:
+        """Each relaxation with its reason, as the lock keeps it."""
+        return {name: item.model_dump() for name, item in self if item is not None}
 
 
 class Network(Strict):
@@ -228,7 +263,11 @@ class Entry(Strict):
 
     def limits(self) -> dict[str, int | float | bool]:
         """Overrides of the sandbox profile's limits, for ``SandboxSpec.limits``."""
-        return {name: item.value for name, item in self.run.sandbox if item is not None}
+        return {name: item.value for name, item in self.run.sandbox if isinstance(item, Relaxation)}
+
+    def access(self) -> Access:
+        """What it asks for beyond numbers, for ``SandboxSpec.access``."""
+        return Access.parse({"asked": self.run.sandbox.asked()})
 
     def _value(self, values: dict[str, Any] | None) -> Any:
         given = values or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from harbourmaster.core.secrets.delivery import Delivery, delivery_of
@@ -11,6 +12,7 @@ from registry.build.errors import ListingFailed
 from registry.build.image import Built
 from registry.schema import Entry
 from registry.session import METHOD_NOT_FOUND, RpcError, Session, open_session
+from sandbox.access import Access
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 from sandbox.spec import SandboxSpec
@@ -52,6 +54,14 @@ def sandbox_spec(
         secret_files=delivery.files,
         user=entry.run.user or "",
         limits=entry.limits(),
+        access=unattended(entry.access()),
+    )
+
+
+def unattended(access: Access) -> Access:
+    """Without the host's folders and what is kept: a server lists its tools before anyone agreed to give it those."""
+    return replace(
+        access, host_paths=(), volumes=(), writable=tuple(dict.fromkeys([*access.writable, *access.volumes]))
     )
 
 

@@ -11,6 +11,8 @@ from harbourmaster.core.settings import Settings
 from policies.admission import EntryFacts
 from registry.entry import Entry
 from registry.places import find_entry
+from sandbox.access import Access
+from sandbox.errors import SpecRefused
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,17 @@ def target_of(settings: Settings, name: str, *, locked: str = "", approved: tupl
     What the lock has was agreed to before.  Raises ``EntryNotFound`` or ``EntryInvalid``.
     """
     entry = find_entry(settings, name)
-    return target_of_entry(entry, locked=locked, approved=(*approved, *_locked_relaxations(settings, name)))
+    agreed = _locked_relaxations(settings, name)
+    own = tuple(each for each in agreed if each.startswith("host-path"))
+    return target_of_entry(entry, locked=locked, approved=(*approved, *agreed), own=own)
 
 
-def target_of_entry(entry: Entry, *, locked: str = "", approved: tuple[str, ...] = ()) -> Target:
+def target_of_entry(
+    entry: Entry, *, locked: str = "", approved: tuple[str, ...] = (), own: tuple[str, ...] = ()
+) -> Target:
+    """``own``: what a person gave it beyond what the entry asks for."""
     facts = EntryFacts(
-        relaxations=tuple(sorted(entry.limits())),
+        relaxations=tuple(sorted({*asked(entry), *own})),
         approved_relaxations=tuple(sorted({*approved})),
         digest_pinned=bool(entry.pinned),
         licences=(entry.licence,) if entry.licence else (),
@@ -64,11 +71,17 @@ def target_of_entry(entry: Entry, *, locked: str = "", approved: tuple[str, ...]
     return Target(entry.name, entry.tier, entry.ref, locked, entry.pinned, facts)
 
 
+def asked(entry: Entry) -> tuple[str, ...]:
+    """The names of all relaxations that ``entry`` asks for, as policies see them."""
+    return tuple(sorted({*entry.limits(), *entry.access().relaxations()}))
+
+
 def _locked_relaxations(settings: Settings, name: str) -> tuple[str, ...]:
     try:
-        run = json.loads(settings.lock_file.read_bytes())["servers"][name]["run"]
-        return tuple(str(limit) for limit in run.get("limits", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        server = json.loads(settings.lock_file.read_bytes())["servers"][name]
+        access = Access.parse(server["run"], server.get("granted", ()))
+        return (*(str(limit) for limit in server["run"].get("limits", {})), *access.relaxations())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SpecRefused):
         return ()  # then nothing was agreed to
 
 

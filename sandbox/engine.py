@@ -22,7 +22,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from harbourmaster.core.settings import Settings
-from sandbox.errors import EngineFailed, EngineMissing, EnginePermission, EngineWeak
+from sandbox.errors import EngineFailed, EngineMissing, EnginePermission, EngineWeak, RuntimeMissing
 from sandbox.owner import owner_of_this_process
 from sandbox.spec import LABEL_HOSTS, ImageFacts
 
@@ -71,6 +71,7 @@ class Engine:
         self.client = client
         self.api: Any = client.api  # low-level calls, which the SDK leaves half typed
         self.url = url
+        self.home = home
         self.home_label = hashlib.sha256(str(home).encode()).hexdigest()[:16]
         self.owner = owner_of_this_process()
         self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="engine")
@@ -134,16 +135,17 @@ class Engine:
             )
 
     def require_runtime(self, runtime: str) -> None:
-        """Raise ``EngineWeak`` unless a sandbox that asks for ``runtime`` would get it.
+        """Raise ``RuntimeMissing`` unless a sandbox that asks for ``runtime`` would get it.
 
         Podman's compatible API (4.3) passes over the field and takes its default, so only the default counts there.
         """
         info = self.info()
         usable = info.runtimes if info.name == "docker" else (info.default_runtime,)
         if runtime not in usable:
-            raise EngineWeak(
-                f"{info.name} {info.version} cannot run a sandbox with {runtime}",
-                remedy=f"install {runtime} and register it with the engine, or make it Podman's default runtime",
+            how = "register it in /etc/docker/daemon.json under `runtimes`, and restart the engine"
+            raise RuntimeMissing(
+                f"{info.name} {info.version} has no runtime named {runtime}; it has: {', '.join(usable) or 'none'}",
+                remedy=f"install {runtime} and {how if info.name == 'docker' else 'make it the default runtime'}",
                 usable=list(usable),
             )
 

@@ -5,11 +5,14 @@ EngineError
 |-- EnginePermission     the socket is there but not for us              engine.permission
 |-- EngineFailed         the engine refused or broke                     engine.failed
 |-- EngineWeak           the engine cannot enforce a setting we need     engine.weak
+|-- RuntimeMissing       the engine has no runtime of that name          engine.runtime_missing
 `-- StartFailed          a container could not be made or started        sandbox.start_failed
 ConfigError
 `-- ProfileInvalid       a profile or seccomp file is wrong              profile.invalid
 RefusedError
-`-- SpecRefused          what was asked for weakens the profile          sandbox.refused
+|-- SpecRefused          what was asked for weakens the profile          sandbox.refused
+|-- HostPathDenied       a path of the host that is not given            sandbox.path_denied
+`-- HostPathMoved        a path of the host is no longer what it was     sandbox.path_moved
 UnavailableError
 `-- SandboxClosed        a write after the sandbox has ended             sandbox.closed
 LimitError
@@ -53,6 +56,10 @@ class EngineWeak(EngineError):
     code = "engine.weak"
 
 
+class RuntimeMissing(EngineError):
+    code = "engine.runtime_missing"
+
+
 class StartFailed(EngineError):
     code = "sandbox.start_failed"
 
@@ -67,6 +74,14 @@ class SpecRefused(RefusedError):
 
 class SandboxClosed(UnavailableError):
     code = "sandbox.closed"
+
+
+class HostPathDenied(RefusedError):
+    code = "sandbox.path_denied"
+
+
+class HostPathMoved(RefusedError):
+    code = "sandbox.path_moved"
 
 
 class StdinFull(LimitError):

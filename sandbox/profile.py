@@ -6,8 +6,10 @@ a label.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from ruamel.yaml.error import YAMLError
 import policies
 from harbourmaster.core.canonical import canonical_digest
 from sandbox import secretfiles
+from sandbox.access import HostPath
 from sandbox.errors import ProfileInvalid, SpecRefused
+from sandbox.owner import LABEL_HOME, LABEL_SERVER
 from sandbox.spec import ImageFacts, SandboxSpec, image_user
 
 POLICIES_DIR = Path(policies.__file__).parent
@@ -113,7 +117,7 @@ def container_config(profile: Profile, spec: SandboxSpec, image: ImageFacts | No
         Image=spec.image_id,
         Env=[f"{k}={v}" for k, v in ({"HOME": "/tmp"} | dict(spec.env)).items()],  # noqa: S108 - inside the sandbox
         Labels=dict(spec.labels) | _record(profile, spec),
-        User=spec.user or image_user(image.user),
+        User=spec.access.user or spec.user or image_user(image.user),
         AttachStdin=True,
         AttachStdout=True,
         AttachStderr=True,
@@ -131,9 +135,39 @@ def container_config(profile: Profile, spec: SandboxSpec, image: ImageFacts | No
     if spec.secret_files:
         body |= secretfiles.wrapped(spec, image)
         body["HostConfig"]["Tmpfs"] |= secretfiles.mount(body["User"])
-    if spec.runtime:
-        body["HostConfig"]["Runtime"] = spec.runtime
+    if runtime := spec.runtime or spec.access.runtime:
+        body["HostConfig"]["Runtime"] = runtime
+    _open_up(body["HostConfig"], spec, limits)
     return body
+
+
+def _open_up(host: dict[str, Any], spec: SandboxSpec, limits: dict[str, Any]) -> None:
+    """What people agreed to, in the engine's words; nothing of it is there unless it was asked for."""
+    access = spec.access
+    for path in access.writable:
+        host["Tmpfs"][path] = _tmpfs(limits)
+    if access.capabilities:
+        host["CapAdd"] = [f"CAP_{name}" for name in access.capabilities]
+    mounts = [_bind(path) for path in access.host_paths] + [_volume(spec, path) for path in access.volumes]
+    if mounts:
+        host["Mounts"] = mounts
+
+
+def _bind(path: HostPath) -> dict[str, Any]:
+    """Not recursive: a file system that is mounted below would not be read-only with it."""
+    options = {"Propagation": "rprivate", "NonRecursive": True}
+    return {"Type": "bind", "Source": path.host, "Target": path.at, "ReadOnly": not path.write, "BindOptions": options}
+
+
+def _volume(spec: SandboxSpec, path: str) -> dict[str, Any]:
+    name = volume_name(spec.labels.get(LABEL_HOME, ""), spec.server, path)
+    labels = {LABEL_HOME: spec.labels.get(LABEL_HOME, ""), LABEL_SERVER: spec.server}
+    return {"Type": "volume", "Source": name, "Target": path, "VolumeOptions": {"NoCopy": True, "Labels": labels}}
+
+
+def volume_name(home: str, server: str, path: str) -> str:
+    """One for each home, server and place: what a server keeps is its own."""
+    return f"hm-{server[:40]}-{hashlib.sha256(f'{home}|{server}|{path}'.encode()).hexdigest()[:16]}"
 
 
 def for_podman(profile: Profile, body: dict[str, Any]) -> dict[str, Any]:
@@ -155,9 +189,13 @@ def effective_limits(profile: Profile, spec: SandboxSpec) -> dict[str, int | flo
 
 def relaxations(profile: Profile, spec: SandboxSpec) -> tuple[str, ...]:
     """``name=value`` for each override that gives a server more than the profile does; stricter ones do not count."""
-    return tuple(
-        f"{name}={value}" for name, value in sorted(spec.limits.items()) if value > profile.limits[name].default
-    )
+    numbers = tuple(f"{name}={spec.limits[name]}" for name in looser(profile, spec.limits))
+    return numbers + tuple(each for each in spec.access.relaxations() if "=" in each)
+
+
+def looser(profile: Profile, limits: Mapping[str, int | float | bool]) -> tuple[str, ...]:
+    """The names of those overrides that give more than the profile does."""
+    return tuple(sorted(n for n, v in limits.items() if n in profile.limits and v > profile.limits[n].default))
 
 
 def _record(profile: Profile, spec: SandboxSpec) -> dict[str, str]:
@@ -217,12 +255,12 @@ def check_spec(profile: Profile, spec: SandboxSpec, image: ImageFacts) -> None:
         raise SpecRefused(
             f"user {spec.user!r} is root, a name or lacks a group", remedy="give numbers above 0, as in 1000:1000"
         )
-    if spec.runtime not in RUNTIMES:
-        raise SpecRefused(
-            f"runtime {spec.runtime!r} is not known", remedy=f"one of {', '.join(sorted(RUNTIMES - {''}))}"
-        )
+    runtime = spec.runtime or spec.access.runtime
+    if runtime not in RUNTIMES:
+        raise SpecRefused(f"runtime {runtime!r} is not known", remedy=f"one of {', '.join(sorted(RUNTIMES - {''}))}")
     if spec.network_of and not _CONTAINER_ID.fullmatch(spec.network_of):
         raise SpecRefused(f"{spec.network_of!r} is not a container ID", remedy="pass the ID of a relay")
+    spec.access.check()
     _check_limits(profile, spec)
     _check_text(spec)
     _check_volumes(image)

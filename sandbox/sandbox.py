@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sandbox import containers, secretfiles, strain
+from sandbox import containers, hostpaths, secretfiles, strain
 from sandbox.attach import AttachStream, attach
 from sandbox.engine import Engine
 from sandbox.errors import LimitReached, SandboxClosed
@@ -51,6 +51,7 @@ class Sandbox:
         self._has_files = bool(spec.secret_files)
         self._server = spec.server
         self._limits: strain.Limits = {}
+        self._paths: list[hostpaths.Checked] = []
         self._stderr = Tail()
         self._stream: AttachStream | None = None
         self._work: Future[Any] | None = None  # the engine call under way, so that a cancelled start can wait for it
@@ -91,7 +92,7 @@ class Sandbox:
         self._stream = await attach(
             self._engine, self.id, on_line=on_line, on_stderr=self._stderr.feed, on_end=self._stream_ended
         )
-        await self._call(containers.start, self._engine, self.id)
+        await self._call(self._begin)
         if spec.secret_files:
             with contextlib.suppress(SandboxClosed):  # it ended at once; on_exit tells how
                 self._stream.write(secretfiles.preamble(spec.secret_files))
@@ -99,8 +100,9 @@ class Sandbox:
     def _create(self, profile: Profile, spec: SandboxSpec) -> str:
         """Runs in a worker thread."""
         self._engine.require_enforcement()
-        if spec.runtime:
-            self._engine.require_runtime(spec.runtime)
+        if runtime := spec.runtime or spec.access.runtime:
+            self._engine.require_runtime(runtime)
+        self._paths = hostpaths.check_all(spec.access.host_paths, spec.access.granted, home=self._engine.home)
         labels = {
             **spec.labels,
             LABEL_SANDBOX: "1",
@@ -114,7 +116,16 @@ class Sandbox:
         if self._engine.info().name == "podman":
             body = for_podman(profile, body)
         self._limits = effective_limits(profile, spec)
-        return containers.create(self._engine, body, self.name)
+        container = containers.create(self._engine, body, self.name)
+        for path in spec.access.volumes:
+            containers.own(self._engine, container, path, body["User"])
+        return container
+
+    def _begin(self) -> None:
+        """Runs in a worker thread.  The engine resolves a host path when it mounts it, which is now."""
+        hostpaths.require_same(self._paths)
+        containers.start(self._engine, self.id)
+        hostpaths.require_same(self._paths)
 
     # -- in use
 

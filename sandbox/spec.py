@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sandbox.access import Access
+
 LABEL_HOSTS = "harbourmaster.hosts"
 NOBODY = "65532:65532"  # the "nonroot" user that distroless images made customary
 
@@ -18,7 +20,8 @@ class SandboxSpec:
     numeric ``uid[:gid]``; empty: the image's when that is numeric and not root, else 65532.  ``limits``: overrides of the
     profile's limits by name.  ``runtime``: ``runsc``, ``kata`` ...; empty: the engine's default.  ``secret_env``: names in
     ``env`` whose values must never show in what the server says on stderr.  ``network_of``: ID of the relay's container,
-    whose empty network name space the sandbox joins; empty: one of its own.
+    whose empty network name space the sandbox joins; empty: one of its own.  ``access``: what an entry asked for beyond
+    numbers, and people agreed to.
     """
 
     server: str
@@ -33,6 +36,7 @@ class SandboxSpec:
     secret_env: frozenset[str] = frozenset()
     secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
     network_of: str = ""
+    access: Access = field(default_factory=Access)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from registry.oci.remote import Remote
 from registry.pipeline import build_all
 from registry.places import adopted_dir
 from registry.schema import parse_entry
-from registry.target import target_of_entry
+from registry.target import asked, target_of_entry
 from registry.verify import Checked, Verifier
 from sandbox.engine import Engine
 from sandbox.profile import Profile
@@ -127,7 +127,7 @@ def _proved(settings: Settings, engine: Engine, taken: Offer, progress: Progress
         _survey(settings, engine, taken, progress)
     verifier = Verifier(layout, engine, TrustPolicy.load(settings), PolicySet.load(settings))
     # The person who is asked below sees each relaxation with its reason; no answer, no lock.
-    return verifier.check(target_of_entry(entry, approved=tuple(entry.limits())), load=True)
+    return verifier.check(target_of_entry(entry, approved=asked(entry)), load=True)
 
 
 def _survey(settings: Settings, engine: Engine, taken: Offer, progress: Progress) -> None:

@@ -79,6 +79,8 @@ def run_settings(entry: Entry) -> dict[str, Any]:
     run: dict[str, Any] = {"command": entry.command(), "env": entry.environment(), "limits": entry.limits()}
     if entry.run.user:
         run["user"] = entry.run.user
+    if relaxed := entry.run.sandbox.asked():
+        run["asked"] = relaxed
     if entry.run.network.hosts:
         run["network"] = {"hosts": list(entry.run.network.hosts), "private": list(entry.run.network.private)}
     if entry.config.parameters:
@@ -100,6 +102,8 @@ def write(settings: Settings, servers: Iterable[LockedServer]) -> None:
     def change(lock: dict[str, LockedServer]) -> None:
         for server in servers:
             before = lock.get(server.name)
-            lock[server.name] = server if before is None else replace(server, enabled=before.enabled)
+            lock[server.name] = (
+                server if before is None else replace(server, enabled=before.enabled, granted=before.granted)
+            )
 
     update_lock(settings.lock_file, change)

@@ -19,7 +19,7 @@ from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.oci.layout import OciLayout
 from registry.places import find_entry
-from registry.target import target_of
+from registry.target import asked, target_of
 from registry.verify import Verifier
 from sandbox.engine import Engine
 from sandbox.profile import Profile
@@ -68,9 +68,11 @@ def proved(settings: Settings, engine: Engine | None, name: str, lock: Lock) -> 
     """The lock's line for ``name`` from evidence gathered now; every byte is read.  Raises what verification raises."""
     entry = find_entry(settings, name)
     verifier = Verifier(OciLayout(settings.oci_dir), engine, TrustPolicy.load(settings), PolicySet.load(settings))
-    checked = verifier.check(target_of(settings, name), load=engine is not None)
+    # Whoever agrees to the lock sees each relaxation in it, with its reason
+    checked = verifier.check(target_of(settings, name, approved=asked(entry)), load=engine is not None)
     enabled = lock[name].enabled if name in lock else not entry.needs_configuration
-    return locked_server(entry, checked.evidence, profile_digest=Profile.load().digest, enabled=enabled)
+    line = locked_server(entry, checked.evidence, profile_digest=Profile.load().digest, enabled=enabled)
+    return replace(line, granted=lock[name].granted) if name in lock else line
 
 
 def update(settings: Settings, names: tuple[str, ...], say: Say, *, yes: bool) -> None:

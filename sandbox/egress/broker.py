@@ -174,10 +174,12 @@ class Broker:
 
     def open(self, server: str, rules: Rules) -> Outlet:
         """Listen for the relay of one sandbox."""
+        return self.opened(Outlet(self, server, rules))
+
+    def opened(self, outlet: Outlet) -> Outlet:
         if self._sweeper is None:
             remove_stale(self.directory)
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="egress sweeper")
-        outlet = Outlet(self, server, rules)
         self.outlets.add(outlet)
         return outlet
 
