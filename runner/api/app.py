@@ -23,6 +23,7 @@ from runner.api.docker import BACKEND, Docker
 from runner.api.errors import response_for
 from runner.api.ollama import Ollama
 from runner.api.openai import OpenAI
+from runner.api.rerank import Rerank
 from runner.api.responses.endpoint import Responses
 from runner.api.responses.servers import ToolServers
 from runner.errors import EngineFailed, HostRefused, ResponseNotFound, TokenRefused
@@ -58,6 +59,7 @@ def create_app(
     )
     app.state.runner = runner
     _add_openai(app, OpenAI(runner))
+    _add_rerank(app, Rerank(runner))
     _add_responses(app, Responses(runner, tool_servers or ToolServers()))
     _add_anthropic(app, Anthropic(runner))
     _add_ollama(app, Ollama(runner))
@@ -76,6 +78,12 @@ def _add_openai(app: FastAPI, api: OpenAI) -> None:
         app.add_route(f"{prefix}/embeddings", api.embeddings, methods=["POST"])
         app.add_route(f"{prefix}/models", api.models, methods=["GET"])
         app.add_route(f"{prefix}/models/{{name:path}}", api.model, methods=["GET"])
+
+
+def _add_rerank(app: FastAPI, api: Rerank) -> None:
+    for prefix in (*V1_PREFIXES, "", "/engines", "/engines/{engine}"):
+        for path in (f"{prefix}/rerank", f"{prefix}/reranking"):
+            app.add_route(path, api.rerank, methods=["POST"])
 
 
 def _add_responses(app: FastAPI, api: Responses) -> None:

@@ -1,4 +1,4 @@
-"""Embeddings: a second context over the same weights, made on first use, run between the steps of generation."""
+"""Embeddings, and the scores of rerankers: a second context over the same weights, made on first use, run between the steps of generation."""
 
 from __future__ import annotations
 
@@ -77,6 +77,8 @@ class Embedder:
         status = context.decode()
         if status != DECODED:
             raise EngineFailed(f"llama.cpp could not compute the embedding (status {status})", remedy="try again")
+        if self._model.facts.ranks:
+            return [[float(context.pooled(slot, 1)[0])] for slot in range(len(inputs))]
         return [_unit(context.pooled(slot, self._model.facts.embedding)) for slot in range(len(inputs))]
 
 

@@ -30,6 +30,7 @@ class ModelFacts:
     vocabulary: int
     embedding: int  # width of an embedding
     generates: bool  # False: an embedding or reranking model without a causal decoder
+    ranks: bool  # gives a query and a document one score
     shares_prefixes: bool  # False for recurrent and hybrid memories, which cannot drop a tail or copy a part
     devices: str
 
@@ -93,6 +94,25 @@ class Model:
         text = self.lib.llama_model_chat_template(self.handle, None)
         return text.decode(errors="replace") if text else ""
 
+    def rank_pair(self, query: str, document: str) -> Tokens:
+        """A query and a document as a reranker reads them: its own template, else the separators of its vocabulary
+        (llama.cpp, ``tools/server``, ``format_prompt_rerank``)."""
+        lib, vocab = self.lib, self.vocab
+        template = lib.llama_model_chat_template(self.handle, b"rerank")
+        if template:
+            text = template.decode(errors="replace").replace("{query}", query).replace("{document}", document)
+            return self.tokenize(text, add_special=False, parse_special=True)
+        end = lib.llama_vocab_eos(vocab)
+        ends = [end if end >= 0 else lib.llama_vocab_sep(vocab)] if lib.llama_vocab_get_add_eos(vocab) else []
+        parts = [
+            [lib.llama_vocab_bos(vocab)] if lib.llama_vocab_get_add_bos(vocab) else [],
+            self.tokenize(query, add_special=False, parse_special=False),
+            [*ends, *([lib.llama_vocab_sep(vocab)] if lib.llama_vocab_get_add_sep(vocab) else [])],
+            self.tokenize(document, add_special=False, parse_special=False),
+            ends,
+        ]
+        return np.concatenate([np.array(p, np.int32) for p in parts])
+
     def adds_bos(self) -> bool:
         return bool(self.lib.llama_vocab_get_add_bos(self.vocab))
 
@@ -124,7 +144,9 @@ class Model:
             vocabulary=self.size,
             embedding=int(lib.llama_model_n_embd_out(model)),
             generates=bool(lib.llama_model_has_decoder(model))
-            and self.meta(f"{architecture}.attention.causal") != "false",
+            and self.meta(f"{architecture}.attention.causal") != "false"
+            and self.meta(f"{architecture}.pooling_type") != str(lib.LLAMA_POOLING_TYPE_RANK),
+            ranks=self.meta(f"{architecture}.pooling_type") == str(lib.LLAMA_POOLING_TYPE_RANK),
             shares_prefixes=not recurrent,
             devices=lib.llama_print_system_info().decode(errors="replace").strip(),
         )

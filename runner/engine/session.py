@@ -55,6 +55,8 @@ class Session:
                 self.writer.mailbox.put(Cancel(request_id))
             elif op == "embed":
                 self._embed(request_id, frame)
+            elif op == "rerank":
+                self._rerank(request_id, frame)
             elif op == "count":
                 tokens = self._prompt(frame)
                 self.send([{"id": request_id, "ev": "result", "value": len(tokens)}])
@@ -79,6 +81,8 @@ class Session:
         self.writer.mailbox.put(Generate(request_id, tokens, _fitted(generation, self.context - len(tokens))))
 
     def _embed(self, request_id: int, frame: dict[str, Any]) -> None:
+        if self.model.facts.ranks:
+            raise RequestInvalid("this model ranks documents; it makes no embeddings", param="model")
         inputs = frame.get("inputs") or []
         if not inputs or len(inputs) > MAX_INPUTS:
             raise RequestInvalid(f"input should hold 1 to {MAX_INPUTS} texts", param="input")
@@ -86,6 +90,15 @@ class Session:
         for tokens in arrays:
             self._check_length(tokens, self.embed_limit)
         self.writer.mailbox.put(Embed(request_id, arrays))
+
+    def _rerank(self, request_id: int, frame: dict[str, Any]) -> None:
+        """One number for each document; of rerankers only."""
+        if not self.model.facts.ranks:
+            raise RequestInvalid("this model does not rank", remedy="use a reranking model", param="model")
+        pairs = tuple(self.model.rank_pair(frame["query"], document) for document in frame["documents"])
+        for tokens in pairs:
+            self._check_length(tokens, self.embed_limit)
+        self.writer.mailbox.put(Embed(request_id, pairs))
 
     def _input(self, value: Any) -> Tokens:
         if isinstance(value, str):
