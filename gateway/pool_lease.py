@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.calls import Call
 from gateway.lock import LockedServer
@@ -47,7 +47,13 @@ class Lease:
         return self.kind == OWN and self.holder.remembers and not is_stateless(self.server)
 
 
-class Holder(Peer):
+if TYPE_CHECKING:
+    _Peer = Peer
+else:
+    _Peer = object  # isinstance of a Protocol's heirs is slow, and on the path of every call
+
+
+class Holder(_Peer):
     """Who holds leases: a handshake session, or a modern client.  ``remembers``: it was promised a session.
 
     ``lost``: by server, what its next call must be told about a sandbox that is gone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from typing import Any
 from gateway.dynamic.catalog import CatalogSearch
 from gateway.errors import ServerChanged
 from gateway.gateway import Gateway
-from gateway.leases import Stamp
+from gateway.leases import Stamp as StartStamp
 from gateway.lock import LockedServer, enabled, read_lock
 from gateway.profiles.files import ProfileFiles
 from gateway.remote.net import Web
@@ -26,6 +27,7 @@ from gateway.tokens import TokenStore
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
 from harbourmaster.core.audit import Audit
 from harbourmaster.core.audit_process import AuditProcess
+from harbourmaster.core.digests import sha256
 from harbourmaster.core.secrets import Delivery, SecretStore, declared_from, deliver
 from harbourmaster.core.secrets.errors import SecretMissing
 from harbourmaster.core.settings import Settings
@@ -182,11 +184,13 @@ def starter(
     return start
 
 
-def stamping(secrets: Deliver) -> Stamp:
+def stamping(secrets: Deliver) -> StartStamp:
     """What a start depends on beside the image: a hash of the secrets as they are now, so that a sandbox made ahead of
     demand is not given away after one of them was rotated."""
 
     async def stamp(server: LockedServer) -> str:
+        if server.remote:
+            return ""
         delivery = await _delivery(server, secrets)
         given = [sorted(delivery.env.items()), sorted(delivery.files.items())]
         return sha256(json.dumps(given).encode()) if any(given) else ""
@@ -257,6 +261,7 @@ async def composed_gateway(
                 admit=admitting(settings, admit),
                 start=either(starter(engine, profile, audit.append, egress, delivering(settings)), remotes),
                 append=audit.append,
+                stamp=stamping(delivering(settings)),
                 tokens=TokenStore(settings.tokens_file),
                 reload=watch.changed,
                 profiles=ProfileFiles(settings.profiles_dir),

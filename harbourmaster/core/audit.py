@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -24,7 +24,16 @@ from harbourmaster.core.audit_trail import Stamped, Trail
 from harbourmaster.core.audit_verify import AuditBroken, AuditSummary, tail, verify
 from harbourmaster.core.errors import UnavailableError
 
-__all__ = ["AuditBroken", "AuditLog", "AuditRecordInvalid", "AuditSummary", "AuditUnavailable", "tail", "verify"]
+__all__ = [
+    "Audit",
+    "AuditBroken",
+    "AuditLog",
+    "AuditRecordInvalid",
+    "AuditSummary",
+    "AuditUnavailable",
+    "tail",
+    "verify",
+]
 
 MAX_QUEUE = 65_536  # records; about two seconds of writing at full speed
 MAX_BATCH = 4_096  # records sealed under one lock and synced once
@@ -39,6 +48,15 @@ class AuditUnavailable(UnavailableError):
     """The record cannot be written now, so what it would record must not happen."""
 
     code = "audit.unavailable"
+
+
+class Audit(Protocol):
+    """What ``AuditLog`` and ``AuditProcess`` (harbourmaster/core/audit_process.py) both are."""
+
+    def append(self, record: dict[str, Any]) -> None: ...
+    def append_durably(self, record: dict[str, Any]) -> dict[str, Any]: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class AuditLog:

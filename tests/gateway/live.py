@@ -17,7 +17,7 @@ from gateway.lock import LockedServer
 from gateway.serve import bind, run_http
 from gateway.tokens import TokenStore
 from harbourmaster.compose import reaped, starter
-from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.audit_process import AuditProcess
 from harbourmaster.core.settings import Settings
 from sandbox.engine import Engine
 from sandbox.profile import Profile
@@ -57,7 +57,7 @@ def echo_server(name: str, image_id: str, profile: Profile) -> LockedServer:
 async def serve(image_id: str, port: int, names: list[str]) -> None:
     settings = Settings.load()
     sock = bind("127.0.0.1", port)
-    audit = AuditLog(settings.audit_dir)
+    audit = AuditProcess(settings.audit_dir)
     engine = await asyncio.to_thread(Engine.connect, settings)
     await reaped(engine, audit)
     profile = Profile.load()
