@@ -22,6 +22,8 @@ app.command()(cli_files.export)
 app.command(name="import")(cli_files.import_file)
 app.command()(cli_files.search)
 app.command()(cli_files.bench)
+app.command()(cli_files.connect)
+app.command()(cli_files.disconnect)
 
 Name = Annotated[str, typer.Argument(help="a model: smollm2, ai/smollm2:latest, or an ID")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -66,6 +68,7 @@ def ls(as_json: Json = False, quiet: Annotated[bool, typer.Option("-q", help="on
     else:
         columns = ["MODEL NAME", "PARAMETERS", "QUANTIZATION", "ARCHITECTURE", "MODEL ID", "CREATED", "CONTEXT", "SIZE"]
         rows = model_rows(models, lambda m: runner.context_of(m) if m.config.format == "gguf" else "")
+        rows += [[r.name, "", "", "", r.url, "", str(r.context or ""), ""] for r in runner.remotes.all()]
         print_table(columns, rows, "no models yet: hm model pull ai/smollm2, or hm model starter")
 
 

@@ -14,6 +14,7 @@ from harbourmaster.core.files import atomic_writer
 from harbourmaster.core.settings import Settings
 from runner.cli_output import print_json, print_table
 from runner.client import own_url
+from runner.remotes import Remotes
 from runner.store.config import human_bytes
 from runner.store.store import ModelStore
 
@@ -104,3 +105,27 @@ def bench(
         for r in done
     ]  # fmt: skip
     print_table(columns, rows, "")
+
+
+def connect(
+    name: Annotated[str, typer.Argument(help="its name here")],
+    address: Annotated[str, typer.Argument(metavar="URL", help="OpenAI address of the server: http://HOST:PORT/v1")],
+    model: Annotated[str, typer.Option(help="that server's name for it; none: the same")] = "",
+    key_env: Annotated[str, typer.Option(help="environment variable that holds its key")] = "",
+    context_size: Annotated[int, typer.Option(min=0, help="tokens; 0: not known")] = 0,
+) -> None:
+    """Name a model that another server runs: llama-server, vLLM, any that speaks OpenAI's API."""
+    from runner.agent.models import base_url
+    from runner.remotes import Remote
+
+    made = _remotes().put(Remote(name, base_url(address), model or name, key_env, context_size))
+    sys.stdout.write(f"{made.name} is {made.model} at {made.url}\n")
+
+
+def disconnect(name: Annotated[str, typer.Argument(help="its name here")]) -> None:
+    """Forget such a name."""
+    _remotes().remove(name)
+
+
+def _remotes() -> Remotes:
+    return Remotes(Settings.load().home / "models" / "remotes.json")

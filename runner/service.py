@@ -11,11 +11,14 @@ from typing import Any
 
 from harbourmaster.core.settings import Settings
 from runner.configuration import Configuration, Configurations
+from runner.engine.client import EngineProcess
+from runner.engine.remote import RemoteEngine
 from runner.engine.spec import DEFAULT_CONTEXT, EngineSpec
 from runner.errors import Unsupported
 from runner.gguf import Gguf, check_file
+from runner.remotes import Remote, Remotes
 from runner.scheduler.memory import Measurements, available_bytes, estimate
-from runner.scheduler.scheduler import Plan, Scheduler
+from runner.scheduler.scheduler import LoadedEngine, Plan, Scheduler
 from runner.store.store import Model, ModelStore
 
 MAX_PLANS = 256
@@ -32,6 +35,7 @@ class Runner:
     configurations: Configurations
     measurements: Measurements
     scheduler: Scheduler
+    remotes: Remotes
     _headers: dict[str, list[Gguf]] = field(default_factory=dict)
     _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
 
@@ -39,8 +43,10 @@ class Runner:
     def open(cls, settings: Settings, *, available: Callable[[], int] = available_bytes) -> Runner:
         root = settings.home / "models"
         measurements = Measurements(root / "measured.json")
-        runner = cls(ModelStore(root), Configurations(root / "configurations.json"), measurements, Scheduler(available))
-        runner.scheduler.on_measured = lambda plan, measured: measurements.put(_model_id(plan), plan.spec, measured)
+        scheduler = Scheduler(available, start_engine=start_engine)
+        remotes = Remotes(root / "remotes.json")
+        runner = cls(ModelStore(root), Configurations(root / "configurations.json"), measurements, scheduler, remotes)
+        runner.scheduler.on_measured = runner._measured
         return runner
 
     def plan(self, name: str, **changes: Any) -> Plan:
@@ -55,11 +61,17 @@ class Runner:
             self._plans[state] = self._make_plan(name, changes)
         return self._plans[state]
 
+    def _measured(self, plan: Plan, measured: int) -> None:
+        if not plan.spec.url:
+            self.measurements.put(_model_id(plan), plan.spec, measured)
+
     def _depends_on(self) -> list[Path]:
-        names = ("index.json", "configurations.json", "measured.json")
+        names = ("index.json", "configurations.json", "measured.json", "remotes.json")
         return [self.store.root / name for name in names]
 
     def _make_plan(self, name: str, changes: dict[str, Any]) -> Plan:
+        if remote := self.remotes.find(name):
+            return _remote_plan(remote)
         model = self.store.find(name)
         configuration = self.configurations.get(model).changed(changes)
         spec = self._spec(model, configuration)
@@ -103,6 +115,20 @@ class Runner:
             gpu_layers=configuration.gpu_layers,
             template=self.store.template(model),
         )
+
+
+async def start_engine(spec: EngineSpec, *, on_exit: Callable[[], None]) -> LoadedEngine:
+    kind: Any = RemoteEngine if spec.url else EngineProcess
+    engine: LoadedEngine = await kind.start(spec, on_exit=on_exit)
+    return engine
+
+
+def _remote_plan(remote: Remote) -> Plan:
+    spec = EngineSpec(
+        remote.name, (), context=remote.context, url=remote.url, remote_model=remote.model, key_env=remote.key_env
+    )
+    settings = hashlib.sha256(json.dumps(spec.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+    return Plan(key=f"{remote.name}/{settings}", name=remote.name, spec=spec, bytes=0)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
@@ -18,8 +18,10 @@ from runner.api.chat_request import parse_messages
 from runner.chat.job import ChatJob, Done, Text, ToolCall, Usage
 from runner.chat.toolcalls import chat
 from runner.errors import EngineFailed, RunnerDown, ToolCallInvalid
-from runner.scheduler.scheduler import Plan
-from runner.service import Runner
+
+if TYPE_CHECKING:
+    from runner.scheduler.scheduler import Plan
+    from runner.service import Runner
 
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)  # a load and a long prompt come before the first byte
 MAX_LINE = 1 << 20  # characters of one event

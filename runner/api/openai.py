@@ -20,7 +20,9 @@ from runner.api.errors import openai_body
 from runner.api.http import SSE_DONE, Events, client_of, json_body, json_response, sse, until_disconnect
 from runner.chat.job import ChatEvent, Done, Text, ToolCall, Usage, generate
 from runner.chat.toolcalls import chat
+from runner.engine.remote import RemoteEngine
 from runner.errors import ModelNotFound, RequestInvalid
+from runner.remotes import Remote
 from runner.service import Runner
 from runner.store.store import Model
 
@@ -141,6 +143,8 @@ class OpenAI:
 
         async def work() -> tuple[list[list[float]], int]:
             async with self._runner.scheduler.use(plan, client=client) as engine:
+                if isinstance(engine, RemoteEngine):
+                    return await engine.embed(inputs)
                 vectors = await engine.ask({"op": "embed", "inputs": inputs})
                 counts = await asyncio.gather(*(_count(engine, i) for i in inputs))
                 return vectors, sum(counts)
@@ -157,11 +161,14 @@ class OpenAI:
 
     async def models(self, _request: Request) -> Response:
         data = [self.model_body(m, name) for m in self._runner.store.all() for name in m.tags]
+        data += [_remote_body(r) for r in self._runner.remotes.all()]
         return json_response({"object": "list", "data": data})
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
         try:
+            if remote := self._runner.remotes.find(name):
+                return json_response(_remote_body(remote))
             return json_response(self.model_body(self._runner.store.find(name), name))
         except RequestInvalid as e:
             raise ModelNotFound(e.message, remedy=e.remedy, param="model") from None
@@ -184,6 +191,11 @@ class OpenAI:
             facts["context_window"] = self._runner.context_of(model)
         body["dmr"] = {k: v for k, v in facts.items() if v}  # Docker's name for these facts: clients read them there
         return body
+
+
+def _remote_body(remote: Remote) -> dict[str, Any]:
+    facts = {"context_window": remote.context} if remote.context else {}
+    return {"id": remote.name, "object": "model", "created": 0, "owned_by": remote.url, "dmr": facts}
 
 
 # -- choices

@@ -21,11 +21,17 @@ from runner.grammar.validate import problems
 
 async def chat(engine: Engine, job: ChatJob) -> AsyncGenerator[ChatEvent, None]:
     """The events that answer ``job``: texts, whole tool calls, and one ``Done`` at the end."""
-    plain = not job.tools or job.tool_choice == "none"
-    events: AsyncGenerator[Any, None] = generate(engine, _plain_frame(job)) if plain else _with_tools(engine, job)
-    async with aclosing(events):
+    async with aclosing(_events(engine, job)) as events:
         async for event in events:
             yield event
+
+
+def _events(engine: Engine, job: ChatJob) -> AsyncGenerator[Any, None]:
+    if own := getattr(engine, "chat", None):  # another server's model: it has formats and templates of its own
+        events: AsyncGenerator[Any, None] = own(job)
+        return events
+    plain = not job.tools or job.tool_choice == "none"
+    return generate(engine, _plain_frame(job)) if plain else _with_tools(engine, job)
 
 
 def _plain_frame(job: ChatJob) -> dict[str, Any]:

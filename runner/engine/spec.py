@@ -23,6 +23,9 @@ class EngineSpec:
     threads: int = 0  # 0: one per core
     gpu_layers: int = -1  # -1: all that the device takes
     template: str = ""  # replaces the model's own
+    url: str = ""  # of the server that runs it; empty: a process of ours does
+    remote_model: str = ""
+    key_env: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

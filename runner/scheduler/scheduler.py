@@ -11,9 +11,9 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from harbourmaster.core.errors import HarbourError
 from runner.engine.client import EngineProcess
@@ -28,6 +28,29 @@ WAIT_S = 300.0  # a request may wait this long for its model
 RETRY_AFTER_S = 10
 MAX_LOADED = 8
 MAX_FINISHED = 100  # evictions and unloads that are remembered
+
+
+class LoadedEngine(Protocol):
+    """What a loaded model is to the scheduler and to the APIs: ``EngineProcess``, or ``RemoteEngine``."""
+
+    spec: EngineSpec
+    ready: dict[str, Any]
+    log: deque[str]
+    logged: int
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    def resident_bytes(self) -> int: ...
+
+    def stream(self, frame: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]: ...
+
+    async def ask(self, frame: dict[str, Any]) -> Any: ...
+
+    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +70,7 @@ class _Entry:
     plan: Plan
     bytes: int
     last_used: float
-    engine: EngineProcess | None = None
+    engine: LoadedEngine | None = None
     active: int = 0
     task: asyncio.Task[None] | None = None
     error: HarbourError | None = None
@@ -80,7 +103,7 @@ class Departure:
 @dataclass
 class Scheduler:
     available: Callable[[], int]
-    start_engine: Callable[..., Awaitable[EngineProcess]] = EngineProcess.start
+    start_engine: Callable[..., Awaitable[LoadedEngine]] = EngineProcess.start
     on_measured: Callable[[Plan, int], None] = lambda plan, measured: None
     most: int = MAX_LOADED
     clock: Callable[[], float] = time.monotonic
@@ -92,7 +115,7 @@ class Scheduler:
     _closing: bool = False
 
     @contextlib.asynccontextmanager
-    async def use(self, plan: Plan, *, client: str = "", wait_s: float = WAIT_S) -> AsyncIterator[EngineProcess]:
+    async def use(self, plan: Plan, *, client: str = "", wait_s: float = WAIT_S) -> AsyncIterator[LoadedEngine]:
         """The model's engine, loaded and held for the time of the block.
 
         Raises ``QueueFull``, ``QueueDeadline``, ``NoRoom`` or what loading raised.
@@ -292,7 +315,7 @@ class Scheduler:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def engines(self) -> list[EngineProcess]:
+    def engines(self) -> list[LoadedEngine]:
         return [e.engine for e in self._entries.values() if e.engine]
 
     async def unload(self, keys: list[str] | None = None, *, force: bool = False, why: str = "asked to") -> int:
