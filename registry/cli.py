@@ -14,10 +14,12 @@ from rich.table import Table
 
 from harbourmaster.core.settings import Settings
 from registry.cli_publish import publish
-from registry.schema import Entry, load_entries
+from registry.cli_submit import check, new, update
+from registry.schema import Entry, known_folder, load_entries
 
 app = typer.Typer(no_args_is_help=True)
-app.command("publish")(publish)
+for command in (new, check, update, publish):
+    app.command(command.__name__)(command)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Servers; all when none is named.")]
 Name = Annotated[str, typer.Argument(help="A server.")]
@@ -66,7 +68,7 @@ def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
     settings, profile = Settings.load(), Profile.load()
     place = root or settings.servers_dir
     known = names or sorted(p.parent.name for p in place.glob("*/server.yaml"))
-    found: list[Linted] = [lint_folder(_folder(place, name), profile) for name in known]
+    found: list[Linted] = [lint_folder(known_folder(place, name), profile) for name in known]
     problems, advice = [p for f in found for p in f.problems], [a for f in found for a in f.advice]
     if as_json:
         body = {"checked": len(found), "problems": [e.as_dict() for e in problems]}
@@ -80,16 +82,6 @@ def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
         print(counted + (f", {len(advice)} remarks" if advice else ""))
     if problems:
         raise typer.Exit(1)
-
-
-def _folder(place: Path, name: str) -> Path:
-    """Raises ``EntryNotFound`` for what is no folder of ``place``."""
-    from registry.build.errors import EntryNotFound
-
-    if "/" in name or name in (".", "..") or not (place / name / "server.yaml").is_file():
-        known = ", ".join(sorted(p.parent.name for p in place.glob("*/server.yaml")))
-        raise EntryNotFound(f"no server {name!r} in {place}", remedy=f"known: {known}", name=name)
-    return place / name
 
 
 @app.command("build")

@@ -112,7 +112,7 @@ class _Reader:
         if image is None or self._tier() == "built":
             return None
         self._mark(("image",), ("image",))
-        return _full_reference(str(image))
+        return full_reference(str(image))
 
     def _source(self) -> dict[str, Any] | None:
         said = self._mapping("source")
@@ -231,7 +231,7 @@ class _Reader:
         body = {k: said[k] for k in ("name", "description", "parameters") if said.get(k)}
         container = said.get("container")
         if isinstance(container, dict):
-            image = _full_reference(str(container.get("image", "")))
+            image = full_reference(str(container.get("image", "")))
             body["container"] = {k: v for k, v in container.items() if k in ("command", "volumes", "user")} | {
                 "image": image
             }
@@ -273,7 +273,7 @@ class _Reader:
         self.advice.append(Advice.at(self._document, key, code, message, remedy))
 
 
-def _full_reference(image: str) -> str:
+def full_reference(image: str) -> str:
     """``alpine/curl`` is ``docker.io/alpine/curl``, ``busybox`` is ``docker.io/library/busybox``."""
     first, slash, _ = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from registry.entry import Entry
 from registry.entry_file import MAX_ENTRY_BYTES, hidden_characters
 from registry.listing import sandbox_spec
 from registry.locks import BUILD_LOCK, MAX_LOCK_BYTES, NODE_LOCK, NODE_MANIFEST, PYTHON_LOCK, read_locks
-from registry.new import UNWRITTEN
+from registry.new import UNWRITTEN, UNWRITTEN_PROGRAM, UNWRITTEN_TOOL
 from registry.schema import ENTRY_FILE, read_entry
 from sandbox.profile import Profile, container_config
 
@@ -60,12 +61,22 @@ def lint(folder: Path, profile: Profile) -> Linted:
 
 def _check(entry: Entry, folder: Path, profile: Profile) -> None:
     """Locks where something is built, and a sandbox that the profile would make of it."""
-    if entry.about.description.strip() == UNWRITTEN:
-        raise FolderInvalid(f"{folder / ENTRY_FILE}: about.description is not written yet", remedy=UNWRITTEN)
+    for key, words in _unwritten(entry):
+        raise FolderInvalid(f"{folder / ENTRY_FILE}: {key} is not written yet ({words})", remedy="write it")
     if entry.build is not None:
         read_locks(entry, folder)
     if entry.type == "server":
         container_config(profile, sandbox_spec(entry, NO_IMAGE, NO_IMAGE))
+
+
+def _unwritten(entry: Entry) -> Iterator[tuple[str, str]]:
+    """What ``hm registry new`` left for its author."""
+    if entry.about.description.strip() == UNWRITTEN:
+        yield "about.description", UNWRITTEN
+    if UNWRITTEN_PROGRAM in entry.run.command:
+        yield "run.command", "name the program that starts it"
+    if entry.test and any(call.tool == UNWRITTEN_TOOL for call in entry.test.calls):
+        yield "test.calls", "promise a call and what its answer contains"
 
 
 def _files(folder: Path) -> list[HarbourError]:

@@ -1,61 +1,61 @@
-"""``hm registry new``: a first ``server.yaml`` from what a look-up found.  Pure: text in, text out.
+"""``hm registry new``: a first ``server.yaml`` from what a look-up found and its author wished.  Pure: values in, text out.
 
-What nobody can know but its author is left as a line that says so, and lint names it until it is written.
+What nobody can know but its author is left as words that say so, and lint names them until they are written.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from registry.lookup.found import Found
 
+if TYPE_CHECKING:
+    from registry.wizard import Wishes
+
 UNWRITTEN = "describe what it does in one sentence"
-TEST_TOOL = "name_a_tool"  # no server has one of this name, so the calls fail until they are written
+UNWRITTEN_TOOL = "name_a_tool"
+UNWRITTEN_PROGRAM = "name-the-program"
 
 _FLOW = ("tags", "command", "hosts", "arguments", "expect")
 
 
-def draft(found: Found, *, name: str = "", category: str = "utilities", tags: tuple[str, ...] = ()) -> bytes:
+def draft(found: Found, wishes: Wishes) -> bytes:
     """The file.  Built servers have one call to write; images and remote servers need none."""
-    body: dict[str, Any] = {"name": name or found.name}
+    body: dict[str, Any] = {"name": wishes.name or found.name}
     body |= {"type": "remote" if found.remote else "server", "tier": "built" if found.runtime else "community"}
     body["about"] = {"title": found.title, "description": found.description or UNWRITTEN}
-    body["meta"] = {"category": category} | ({"tags": list(tags)} if tags else {})
+    body["meta"] = {"category": wishes.category or "utilities"} | ({"tags": list(wishes.tags)} if wishes.tags else {})
     if found.image:
         body["image"] = found.image
     if found.source:
-        body["source"] = {
-            **found.source,
-            "url": found.homepage or "https://",
-            "licence": found.licence or "NOASSERTION",
-        }
+        url = found.homepage or "https://example.com/"
+        body["source"] = {**found.source, "url": url, "licence": found.licence or "NOASSERTION"}
     if found.runtime:
         body["build"] = {"runtime": found.runtime}
-        body["run"] = {"command": list(found.command or ("name-the-program",))}
-        body["test"] = {"calls": [{"tool": TEST_TOOL, "arguments": {}, "expect": {"contains": "what it answers"}}]}
+    if run := _run(found, wishes):
+        body["run"] = run
     if found.remote:
         body["remote"] = found.remote
-    return dumped(body)
-
-
-def with_call(document: bytes, tool: str, arguments: dict[str, Any], contains: str) -> bytes:
-    """``document`` with its one call written."""
-    yaml = _yaml()
-    body = yaml.load(document.decode())
-    body["test"] = {"calls": [_flowing({"tool": tool, "arguments": arguments, "expect": {"contains": contains}})]}
+    if found.runtime or wishes.tool:
+        call = {"tool": wishes.tool or UNWRITTEN_TOOL, "arguments": wishes.arguments}
+        body["test"] = {"calls": [{**call, "expect": {"contains": wishes.expect or "what it answers"}}]}
     stream = io.StringIO()
-    yaml.dump(_flowing(body), stream)
+    _yaml().dump(_plain(body), stream)
     return stream.getvalue().encode()
 
 
-def dumped(body: dict[str, Any]) -> bytes:
-    stream = io.StringIO()
-    _yaml().dump(_flowing(body), stream)
-    return stream.getvalue().encode()
+def _run(found: Found, wishes: Wishes) -> dict[str, Any]:
+    run: dict[str, Any] = {}
+    if found.runtime or found.command:
+        run["command"] = list(found.command or (UNWRITTEN_PROGRAM,))
+    if wishes.hosts:
+        run["network"] = {"hosts": list(wishes.hosts)}
+    return run
 
 
 def _yaml() -> YAML:
@@ -65,25 +65,21 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _flowing(value: Any, key: str = "") -> Any:
+def _plain(value: Any, key: str = "") -> Any:
     """Short lists and mappings on one line, as people write them; versions quoted, so that 1.10 stays text."""
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq
-
     if isinstance(value, dict):
-        mapping = CommentedMap({k: _flowing(v, str(k)) for k, v in value.items()})
+        mapping = CommentedMap({k: _plain(v, str(k)) for k, v in value.items()})
         if key in _FLOW or not value:
             mapping.fa.set_flow_style()
         return mapping
     if isinstance(value, list):
-        sequence = CommentedSeq([_flowing(item) for item in value])
+        sequence = CommentedSeq([_plain(item) for item in value])
         if key in _FLOW or not value:
             sequence.fa.set_flow_style()
         return sequence
-    if isinstance(value, str) and _looks_like_something_else(value):
-        return DoubleQuotedScalarString(value)
-    return value
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and _is_ambiguous(value) else value
 
 
-def _looks_like_something_else(text: str) -> bool:
-    """A commit of digits, a version such as 1.10 or 2026.10.19, ``yes``: quoted in every YAML version."""
+def _is_ambiguous(text: str) -> bool:
+    """A commit of digits, a version such as 1.10, ``yes``: quoted, so that every YAML version reads text."""
     return text[:1].isdigit() or text.lower() in ("yes", "no", "on", "off", "true", "false", "null", "~", "")

@@ -40,13 +40,14 @@ class RemoteOAuth(Strict):
 class Remote(Strict):
     """``headers``: ``${ENV}`` stands for the secret or setting whose ``env`` or ``name`` that is.
 
-    ``private``: the ``host:port`` of ``url`` where it may be on a private network or, with http, on this machine.
+    ``private``: the ``host:port`` of ``url`` where it may be on a private network or, with http, on this machine; and of its
+    authorization server, where that is.
     """
 
     url: Address
     transport: Literal["streamable-http", "sse"] = "streamable-http"
     headers: dict[HeaderName, HeaderValue] = Field(default={}, max_length=32)
-    private: list[Host] = Field(default=[], max_length=1)
+    private: list[Host] = Field(default=[], max_length=8)
     oauth: RemoteOAuth | None = None
 
     @field_validator("headers")

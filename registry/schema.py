@@ -19,7 +19,17 @@ from registry.entry import ENTRY_FILE, Call, Entry
 from registry.entry_file import Document, Path_, dotted, parse_document, read_document, refuse
 from registry.fields import CATEGORIES
 
-__all__ = ["CATEGORIES", "ENTRY_FILE", "Call", "Entry", "load_entries", "load_entry", "parse_entry", "read_entry"]
+__all__ = [
+    "CATEGORIES",
+    "ENTRY_FILE",
+    "Call",
+    "Entry",
+    "known_folder",
+    "load_entries",
+    "load_entry",
+    "parse_entry",
+    "read_entry",
+]
 
 MAX_SERVERS = 10_000
 
@@ -55,6 +65,14 @@ def parse_entry(path: Path, raw: bytes) -> Entry:
 
 def parse_reading(path: Path, raw: bytes) -> Reading:
     return _validate(parse_document(path, raw))
+
+
+def known_folder(root: Path, name: str) -> Path:
+    """The folder of ``name`` below ``root``; raises ``EntryNotFound`` for what is none of them."""
+    if "/" in name or name in (".", "..") or not (root / name / ENTRY_FILE).is_file():
+        known = ", ".join(sorted(p.parent.name for p in root.glob(f"*/{ENTRY_FILE}"))[:100])
+        raise EntryNotFound(f"no server {name!r} in {root}", remedy=f"known: {known}", name=name)
+    return root / name
 
 
 def load_entries(root: Path, names: tuple[str, ...] = ()) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.dialect import full_reference
 from registry.lookup.found import Found, clean, slug, title_of, web_address
 from registry.oci.reference import Reference
 from registry.oci.remote import Remote
@@ -11,8 +12,8 @@ _LABEL = "org.opencontainers.image."  # OCI image-spec 1.1, annotations.md
 
 def look_up(reference: str) -> Found:
     """Raises what the registry is refused for: ``RemoteNotFound``, ``RemoteUnavailable`` and their kin."""
-    name = Reference.parse(reference)
-    digest, config = Remote().describe(reference)
+    name = Reference.parse(full_reference(reference))
+    digest, config = Remote().describe(str(name))
     tag = f":{name.tag}" if name.tag else ""
     said = config.get("config")
     settings = said if isinstance(said, dict) else {}

@@ -1,0 +1,172 @@
+"""``hm registry update``: newer pins for an entry, with what they change in tools, packages and permissions.
+
+The proposal is built beside what is there: the entry's files, its image and its papers stay as they are until it is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harbourmaster.core.files import write_atomic
+from harbourmaster.core.settings import Settings
+from policies.policy_set import PolicySet
+from policies.statements import LISTING, SBOM
+from policies.trust import TrustPolicy
+from registry import differences
+from registry.attached import Attached
+from registry.build.bases import Progress, silent
+from registry.build.errors import EntryInvalid
+from registry.build.gitsource import newest_commit
+from registry.build.records import BuildRecords
+from registry.entry import ENTRY_FILE, Entry
+from registry.locker import lock
+from registry.lookup import npm, pypi
+from registry.oci.layout import OciLayout
+from registry.oci.reference import Reference
+from registry.oci.remote import Remote
+from registry.pipeline import build_all
+from registry.schema import load_entry, parse_entry
+from registry.target import target_of_entry
+from registry.verify import Verifier
+from sandbox.engine import Engine
+
+Pins = dict[str, str]  # key below `source`, or `image` -> its new value
+
+
+@dataclass
+class Proposal:
+    """``files``: what the folder's files would be; empty when there is nothing newer.  ``changes``: heading -> lines."""
+
+    name: str
+    now: str
+    then: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    changes: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def newer(self) -> bool:
+        return bool(self.files)
+
+    def take(self, folder: Path) -> None:
+        for name, data in self.files.items():
+            write_atomic(folder / name, data)
+
+
+def newest_pins(entry: Entry) -> Pins:
+    """What the entry's publisher serves now, where it differs.  Raises what a look-up raises."""
+    if entry.tier == "community":
+        return _image_pins(entry)
+    source, _ = entry.recipe()
+    if source.kind == "git":
+        found: dict[str, Any] = {"commit": newest_commit(str(source.repository))}
+    else:
+        found = (pypi if source.kind == "pypi" else npm).look_up(source.package).source
+    keys = {"pypi": ("version", "sha256"), "npm": ("version", "integrity"), "git": ("commit",)}[source.kind]
+    pins = {key: str(found[key]) for key in keys}
+    return pins if any(getattr(source, key) != value for key, value in pins.items()) else {}
+
+
+def _image_pins(entry: Entry) -> Pins:
+    """The digest that the entry's tag stands for today; an image that is pinned without a tag has nothing newer."""
+    if entry.image is None:
+        return {}
+    name = Reference.parse(entry.image)
+    if not name.tag:
+        return {}
+    digest = Remote().resolve(f"{name.host}/{name.name}:{name.tag}")
+    image = f"{name.host}/{name.name}:{name.tag}@{digest}"
+    return {"image": image} if image != entry.image else {}
+
+
+def repinned(document: bytes, pins: Pins) -> bytes:
+    """``document`` with other pins; every other byte stays.  Raises ``EntryInvalid`` where a pin's line is not found."""
+    text = document.decode()
+    for key, value in pins.items():
+        block = r"(?m)^" if key == "image" else r"(?ms)^source:\s*$.*?^[ ]+"
+        pattern = re.compile(rf"({block}{key}:[ ]*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s#]+)")
+        shown = f'"{value}"' if key in ("version", "commit") else value
+        text, count = pattern.subn(lambda m, shown=shown: m[1] + shown, text, count=1)  # type: ignore[misc]
+        if count != 1:
+            raise EntryInvalid(
+                f"{key} is not on a line of its own", remedy=f"write {key} on one line, then update again"
+            )
+    return text.encode()
+
+
+def propose(settings: Settings, folder: Path, engine: Engine | None, progress: Progress = silent) -> Proposal:
+    """``engine`` None: the pins alone.  Raises what looking up, locking and building raise."""
+    entry, document = load_entry(folder), (folder / ENTRY_FILE).read_bytes()
+    pins = newest_pins(entry)
+    if not pins:
+        return Proposal(entry.name, entry.version, entry.version)
+    with tempfile.TemporaryDirectory(prefix="hm-update-") as place:
+        copy = Path(place) / entry.name
+        shutil.copytree(folder, copy)
+        write_atomic(copy / ENTRY_FILE, repinned(document, pins))
+        newer = parse_entry(copy / ENTRY_FILE, (copy / ENTRY_FILE).read_bytes())
+        if newer.build is not None:
+            lock(newer, copy)
+        files = {path.name: path.read_bytes() for path in sorted(copy.iterdir()) if path.is_file()}
+        before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        proposal = Proposal(entry.name, entry.version, newer.version)
+        proposal.files = {name: data for name, data in files.items() if before.get(name) != data}
+        proposal.changes["What it may touch"] = differences.permissions(entry, newer)
+        if engine is not None:
+            _compare(settings, engine, entry, newer, copy.parent, proposal, progress)
+    return proposal
+
+
+def _compare(
+    settings: Settings,
+    engine: Engine,
+    entry: Entry,
+    newer: Entry,
+    root: Path,
+    proposal: Proposal,
+    progress: Progress,
+) -> None:
+    """Build the newer one without leaving it as the one that was built last."""
+    records = BuildRecords(settings.home)
+    kept = records.all().get(entry.name)
+    old = _papers(settings, entry, kept.manifest) if kept else {}
+    try:
+        result = build_all(settings, engine, [newer], progress, root=root)[newer.name]
+    finally:
+        if kept is not None:
+            records.put(entry.name, kept)
+    if result.error:
+        raise result.error
+    new = _papers(settings, newer, result.manifest)
+    proposal.changes["Tools"] = differences.tools(old.get(LISTING), new.get(LISTING, {}))
+    proposal.changes["Packages"] = differences.packages(old.get(SBOM), new.get(SBOM, {}))
+    if not old:
+        proposal.changes["Note"] = [f"{entry.version} was never built here, so all of it is new"]
+
+
+def _papers(settings: Settings, entry: Entry, manifest: str) -> dict[str, dict[str, Any]]:
+    """The verified predicates of an image's SBOM and listing."""
+    layout = OciLayout(settings.oci_dir)
+    verifier = Verifier(layout, None, TrustPolicy.load(settings), PolicySet.load(settings), offline=True)
+    attached = Attached(layout, manifest, verifier.requirement(target_of_entry(entry)), None)
+    found = {kind: attached.paper(kind) for kind in (SBOM, LISTING)}
+    return {kind: fact.predicate for kind, fact in found.items() if fact is not None}
+
+
+Say = Callable[[str], None]
+
+
+def show(proposal: Proposal, say: Say) -> None:
+    if not proposal.newer:
+        say(f"{proposal.name} {proposal.now}: nothing newer")
+        return
+    say(f"{proposal.name}: {proposal.now} -> {proposal.then}")
+    for heading, lines in proposal.changes.items():
+        say(f"  {heading}:")
+        for line in lines or ["nothing changes"]:
+            say(f"    {line}")
