@@ -17,6 +17,7 @@ from gateway.authorization.quotas import LimitRule, Quotas
 from gateway.calls import Outlet
 from gateway.downstream import Downstream
 from gateway.drift import Drift
+from gateway.dynamic.code import Scripts
 from gateway.dynamic.conversation import Conversations
 from gateway.dynamic.find import Catalog
 from gateway.dynamic.own import OwnTools
@@ -88,6 +89,7 @@ class Gateway:
         limits: Limits | None = None,
         dynamic: bool = False,
         catalog: Catalog | None = None,
+        code: Callable[[], LockedServer] | None = None,
         admit_relaxed: AdmitRelaxed | None = None,
     ) -> None:
         self.settings = settings
@@ -119,8 +121,8 @@ class Gateway:
         )
         self._profiles = profiles
         known = profiles.load_all() if profiles is not None else {}
-        self.views = Views(servers, known, SERVER_INFO, limits=limits, dynamic=dynamic)
-        self._forwarder.own = self._own_tools(catalog)
+        self.views = Views(servers, known, SERVER_INFO, limits=limits, dynamic=dynamic, code=code is not None)
+        self._forwarder.own = self._own_tools(catalog, code)
         self.router = Router(self._forwarder)
         self._modern: dict[tuple[str, str, str], ModernClient] = {}
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
@@ -128,7 +130,7 @@ class Gateway:
         self.began = 0.0  # the event loop's time
         self._complaint = ""
 
-    def _own_tools(self, catalog: Catalog | None) -> OwnTools:
+    def _own_tools(self, catalog: Catalog | None, code: Callable[[], LockedServer] | None) -> OwnTools:
         conversations = Conversations(
             self.views,
             SERVER_INFO,
@@ -138,7 +140,10 @@ class Gateway:
             keep=self._profiles.keep if self._profiles is not None else None,
             catalog=catalog,
         )
-        return OwnTools(self._forwarder.forward, conversations)
+        own = OwnTools(self._forwarder.forward, conversations)
+        if code is not None:
+            own.script = Scripts(self.leases, code, own.within)
+        return own
 
     def _gatekeeper(self) -> Gatekeeper:
         settings = self.settings

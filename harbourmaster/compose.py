@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.dynamic.catalog import CatalogSearch
+from gateway.dynamic.code import CODE_RUNNER, SOURCE, runner_server
 from gateway.errors import ServerChanged
 from gateway.gateway import Gateway
 from gateway.leases import Stamp as StartStamp
@@ -34,6 +35,7 @@ from harbourmaster.core.settings import Settings
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
+from registry.build.coderunner import code_target
 from registry.build.relay import RELAY, relay_target
 from registry.errors import ImageNotFound
 from registry.oci.layout import OciLayout
@@ -61,9 +63,11 @@ def verifier(settings: Settings, engine: Engine | None, *, offline: bool = False
 
 
 def target(settings: Settings, name: str) -> Target:
-    """The server ``name``, held to the image that the lock names; the relay, held to its source."""
+    """The server ``name``, held to the image that the lock names; the relay and the code runner, held to their source."""
     if name == RELAY:
         return relay_target()
+    if name == CODE_RUNNER:
+        return code_target(SOURCE.read_bytes())
     locked = read_lock(settings.lock_file).get(name)
     return target_of(settings, name, locked=locked.image if locked is not None else "")
 
@@ -237,6 +241,16 @@ def egress_of(
     return Egress(engine, profile, broker, relay_image)
 
 
+def code_runner(admit: Callable[[str], AdmittedImage], profile: Profile) -> Callable[[], LockedServer]:
+    """Blocking: the code runner as it was admitted just now.  Raises what admission raises."""
+
+    def admitted() -> LockedServer:
+        found = admit(CODE_RUNNER)
+        return runner_server(found.image, found.image_id, profile.digest)
+
+    return admitted
+
+
 @contextlib.asynccontextmanager
 async def composed_gateway(
     settings: Settings, only: tuple[str, ...] = (), *, dynamic: bool = False
@@ -269,6 +283,7 @@ async def composed_gateway(
                 dynamic=dynamic,
                 admit_relaxed=admit,
                 catalog=catalog.search,
+                code=code_runner(admit, profile),
             )
             try:
                 async with gateway:

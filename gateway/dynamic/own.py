@@ -22,7 +22,7 @@ from gateway.routes import ROUTED
 from harbourmaster.core.errors import HarbourError
 
 Forward = Callable[..., Awaitable[tuple[bytes, int]]]  # gateway.forward.Forwarder.forward
-Script = Callable[[Downstream, Call, Mapping[str, Any]], Awaitable[dict[str, Any]]]
+Script = Callable[[Downstream, Call, Mapping[str, Any], dict[str, Any]], Awaitable[dict[str, Any]]]
 Handler = Callable[[Downstream, Call, dict[str, Any], dict[str, Any]], Awaitable[dict[str, Any]]]
 
 _STATE: Final = "exec:"  # in front of the state of a call within ``mcp-exec``, so that it is not taken for our own
@@ -31,9 +31,9 @@ _STATE: Final = "exec:"  # in front of the state of a call within ``mcp-exec``, 
 class OwnTools:
     """``await own(client, call, route, params)``: the result.  ``script``: runs ``mcp-code``, None where it is off."""
 
-    def __init__(self, forward: Forward, conversations: Conversations, script: Script | None = None) -> None:
+    def __init__(self, forward: Forward, conversations: Conversations) -> None:
         self._forward = forward
-        self._script = script
+        self.script: Script | None = None
         self._handlers: Mapping[str, Handler] = {
             tools.FIND: lambda client, call, given, params: conversations.find(client, given),
             tools.ADD: conversations.add,
@@ -107,6 +107,11 @@ class OwnTools:
     async def _code(
         self, client: Downstream, call: Call, given: dict[str, Any], params: dict[str, Any]
     ) -> dict[str, Any]:
-        if self._script is None:
+        if self.script is None:
             raise CodeUnavailable("this gateway has no sandbox for scripts", remedy="build it, once: hm up")
-        return said(await self._script(client, call, given))
+        meta = {key: value for key, value in params.get("_meta", {}).items() if key != "progressToken"}
+        body = await self.script(client, call, given, meta)
+        reply = said(body)
+        if "error" in body:
+            reply["result"]["isError"] = True
+        return reply

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.dynamic.code import LISTING, SOURCE
 from gateway.lock import LockedServer, read_lock
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.errors import HarbourError
@@ -18,6 +19,7 @@ from harbourmaster.up.progress import ProgressView
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
+from registry.build import coderunner
 from registry.build.builder import BuildContext
 from registry.build.errors import BaseUnavailable
 from registry.build.network import detect
@@ -53,6 +55,7 @@ def prepare(settings: Settings, engine: Engine, only: tuple[str, ...], *, yes: b
         fresh=[name for name, r in results.items() if r.fresh],
     )
     _prepare_relay(settings, engine, entries, prepared)
+    _prepare_code_runner(settings, engine, say)
     built = [entry for entry in entries if entry.name not in prepared.failed]
     lines = _admit_all(settings, engine, built, results, prepared)
     lock = read_lock(settings.lock_file)
@@ -83,6 +86,19 @@ def _prepare_relay(settings: Settings, engine: Engine, entries: list[Entry], pre
             build_relay(BuildContext.create(settings, engine.client, detect(os.environ), progress))
     except HarbourError as e:
         prepared.failed |= dict.fromkeys(connected, e)
+
+
+def _prepare_code_runner(settings: Settings, engine: Engine, say: Say) -> None:
+    """Where scripts of dynamic profiles run; nothing else needs it, so that a failure is only told."""
+    program = SOURCE.read_bytes()
+    if coderunner.is_built(settings, program):
+        return
+    try:
+        with ProgressView() as progress:
+            context = BuildContext.create(settings, engine.client, detect(os.environ), progress)
+            coderunner.build_code_runner(context, program, LISTING)
+    except HarbourError as e:
+        say(f"code mode is left out: {e.message} [{e.code}]")
 
 
 class _Witness(Verifier):
