@@ -183,6 +183,7 @@ class Gateway:
         if self._notes:
             await asyncio.wait(self._notes)
         await self._keep_habits()
+        await self._admissions.close()
         if self._hooks is not None:
             await self._hooks.close()
         self.recorder.event(event="stop")

@@ -108,7 +108,7 @@ async def test_a_profile_other_than_the_lock_s_starts_nothing(
 
     real_world.servers = {"echo": dataclasses.replace(real_world.servers["echo"], profile="sha256:" + "0" * 64)}
     async with serving(settings, real_world) as (_, http):
-        reply = await http.call(await http.initialize(), "tools/call", tool_call("echo"))
+        reply = await http.call(await http.initialize(), "tools/call", tool_call("echo", {"text": "x"}))
         assert reply["error"]["data"]["code"] == "gateway.server_changed"
         assert list_sandboxes(engine) == []
 
