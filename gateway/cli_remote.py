@@ -32,6 +32,12 @@ def add(
             "--header", help="'Authorization: Bearer ${TOKEN}'; ${TOKEN} is the secret `token`, set with hm secret set"
         ),
     ] = None,
+    private: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--private", help="host:port that may be on a private network: its own, or its authorization server's"
+        ),
+    ] = None,
     client_id: Annotated[str, typer.Option(help="of an OAuth client that you registered there")] = "",
     scope: Scopes = None,
     no_browser: Headless = False,
@@ -45,7 +51,7 @@ def add(
     settings = Settings.load()
     if url:
         body = _body(url, transport, header or [], client_id, scope or [])
-        body["remote"]["private"] = remote.private_hosts(url)
+        body["remote"]["private"] = list(dict.fromkeys([*remote.private_hosts(url), *(private or [])]))
         entry = remote.draft(settings, name, body)
     else:
         entry = find_entry(settings, name)

@@ -30,6 +30,7 @@ log = logging.getLogger("gateway.remote")
 
 MAX_IN_FLIGHT: Final = 512  # messages on their way to one server for one client: twice its calls
 MAX_REFUSAL: Final = 64 * 1024  # of a body that only explains a status
+ATTEMPTS: Final = 3  # of one message: with the token we have, one that someone got meanwhile, and a renewed one
 FIRST_RETRY_S: Final = 1.0
 LAST_RETRY_S: Final = 30.0
 # What comes later relies on these; all else may overtake: each message has a connection of its own
@@ -161,6 +162,12 @@ class Box:
         self._on_exit(Ended(error.message, error))
         for task in tuple(self._tasks):
             task.cancel()
+
+    async def refused(self, response: Response, sent: Headers, attempt: int = 0) -> bool:
+        """Whether the server wants other credentials, and there are some to try.  Raises ``LoginRequired``, ``ScopeRequired``."""
+        if response.status not in (401, 403) or attempt + 1 >= ATTEMPTS:
+            return False
+        return await self._credentials.refused(response, sent)
 
     def hear(self, data: bytes) -> Any:
         """Pass on one message; what it was, parsed, or None when it was none."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urljoin
 
 from gateway.messages import RequestId
-from gateway.remote.box import IN_ORDER, MAX_IN_FLIGHT, Box, request_id_of
+from gateway.remote.box import ATTEMPTS, IN_ORDER, MAX_IN_FLIGHT, Box, request_id_of
 from gateway.remote.errors import (
     RemoteFailed,
     RemoteInsecure,
@@ -19,7 +19,7 @@ from gateway.remote.errors import (
     RemoteUnreachable,
 )
 from gateway.remote.headers import ACCEPT_EVENTS, JSON
-from gateway.remote.net import HTTP_ERRORS, Headers, Response
+from gateway.remote.net import HTTP_ERRORS, Response
 from gateway.remote.spec import checked_url, origin_of
 from gateway.remote.sse import Events
 from harbourmaster.core.errors import HarbourError
@@ -56,10 +56,10 @@ class SseBox(Box):
 
     async def _stream(self) -> None:
         try:
-            for attempt in (1, 2):
+            for attempt in range(ATTEMPTS):
                 sent = await self._credentials.headers()
                 async with self._web.request("GET", self.url, [ACCEPT_EVENTS, *sent], read_s=None) as response:
-                    if attempt == 1 and await self._again(response, sent):
+                    if await self.refused(response, sent, attempt):
                         continue
                     await self._follow(response)
                 break
@@ -88,9 +88,6 @@ class SseBox(Box):
                 f"the event stream of {self.server} broke: {e}", remedy="call again: a new one is opened"
             ) from e
 
-    async def _again(self, response: Response, sent: Headers) -> bool:
-        return response.status in (401, 403) and await self._credentials.refused(response, sent)
-
     def _checked(self, said: str) -> str:
         """Messages may go to the origin that the stream came from, and nowhere else."""
         url = urljoin(self.url, said.strip())
@@ -114,12 +111,12 @@ class SseBox(Box):
             self.fail(request_id, e)
 
     async def _exchange(self, line: bytes, request_id: RequestId | None) -> None:
-        for attempt in (1, 2):
+        for attempt in range(ATTEMPTS):
             sent = await self._credentials.headers()
             async with self._web.request(
                 "POST", await self._endpoint, [JSON, *sent], line, read_s=ANSWER_S
             ) as response:
-                if attempt == 1 and await self._again(response, sent):
+                if await self.refused(response, sent, attempt):
                     continue
                 if response.status == 404:
                     raise RemoteSessionLost(f"{self.server} no longer knows our session", remedy="call again")

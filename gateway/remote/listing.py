@@ -81,7 +81,7 @@ class Conversation:
     async def greet(self) -> dict[str, Any]:
         if self._modern:
             about = self._checked("server/discover", await self._discover())
-            if self._version not in (about.get("supportedVersions") or [self._version]):
+            if self._version not in (about.get("supportedVersions") or ()):
                 raise self._failed("does not speak this revision")
             meta = about.get("_meta") or {}
             return {**about, "serverInfo": meta.get(eras.SERVER_INFO_META_KEY) or about.get("serverInfo")}

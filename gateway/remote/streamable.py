@@ -21,6 +21,7 @@ from gateway import sdk
 from gateway.errors import BadRequest
 from gateway.messages import RequestId, decode, encode, notification
 from gateway.remote.box import (
+    ATTEMPTS,
     FIRST_RETRY_S,
     IN_ORDER,
     LAST_RETRY_S,
@@ -115,10 +116,10 @@ class StreamableBox(Box):
 
     async def _exchange(self, body: dict[str, Any], line: bytes, request_id: RequestId | None) -> None:
         headers, broken = self._headers(body), None
-        for attempt in (1, 2):
+        for attempt in range(ATTEMPTS):
             sent = await self._credentials.headers()
             async with self._web.request("POST", self.url, [*headers, *sent], line, read_s=None) as response:
-                if response.status in (401, 403) and attempt == 1 and await self._credentials.refused(response, sent):
+                if await self.refused(response, sent, attempt):
                     continue
                 if body.get("method") == "initialize":
                     self._name_session(response)
@@ -231,8 +232,8 @@ class StreamableBox(Box):
         async with self._get(sent, events) as response:
             if response.status == 404 and self._session:
                 raise self._lost()
-            if response.status in (401, 403):
-                return await self._credentials.refused(response, sent)
+            if await self.refused(response, sent):
+                return True
             if response.status == 200 and response.kind == "text/event-stream":
                 await self._follow(response, None, events)
                 return True
@@ -267,7 +268,7 @@ class StreamableBox(Box):
         sent = await self._credentials.headers()
         async with self._web.request("POST", self.url, [*self._headers(body), *sent], line, read_s=None) as response:
             if response.status != 200 or response.kind != "text/event-stream":
-                if response.status in (401, 403) and await self._credentials.refused(response, sent):
+                if await self.refused(response, sent):
                     return False
                 await self._take(response, request_id)
                 return True

@@ -351,10 +351,12 @@ async def test_a_change_stream_that_breaks_is_asked_for_again_and_what_may_have_
             )
 
     seen: list[Request] = []
-    async with far(settings, script, listing, seen=seen) as (_, _, http, session):
-        async with http.events("GET", Mcp_Session_Id=session, Accept="text/event-stream") as following:
-            await call(http, session)
-            assert (await following())["method"] == "notifications/tools/list_changed"
+    async with (
+        far(settings, script, listing, seen=seen) as (_, _, http, session),
+        http.events("GET", Mcp_Session_Id=session, Accept="text/event-stream") as following,
+    ):
+        await call(http, session)
+        assert (await following())["method"] == "notifications/tools/list_changed"
 
 
 async def test_a_rug_pulled_between_lock_and_call_is_held(settings: Settings) -> None:
