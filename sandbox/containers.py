@@ -45,16 +45,37 @@ def create(engine: Engine, body: dict[str, Any], name: str) -> str:
     return str(answer["Id"])
 
 
-def own(engine: Engine, container: str, path: str, user: str) -> None:
-    """Make a volume the sandbox's user's: the engine makes it root's.  Before the start; writes nothing else."""
+def own(engine: Engine, body: dict[str, Any], name: str) -> None:
+    """Make the volumes of ``body`` its user's: the engine makes them root's.
+
+    By a container with the same mounts that is never started: the engine unpacks an archive into it, whose one folder is
+    the volume.  A sandbox itself takes none, because its root is read-only.
+    """
+    volumes = [mount for mount in body["HostConfig"].get("Mounts", ()) if mount["Type"] == "volume"]
+    if not volumes:
+        return
+    never_started = {
+        "Image": body["Image"],
+        "Labels": body["Labels"],
+        "HostConfig": {"Mounts": volumes, "NetworkMode": "none"},
+    }
+    container = create(engine, never_started, f"{name}-volumes")
+    try:
+        with failures("prepare a volume"):
+            engine.api.put_archive(container, "/", _folders([v["Target"] for v in volumes], body["User"]))
+    finally:
+        remove(engine, container)
+
+
+def _folders(paths: list[str], user: str) -> bytes:
     uid, _, gid = user.partition(":")
-    place = tarfile.TarInfo("./")
-    place.type, place.mode, place.uid, place.gid = tarfile.DIRTYPE, 0o700, int(uid), int(gid or uid)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.addfile(place)
-    with failures(f"prepare the volume at {path}"):
-        engine.api.put_archive(container, path, buffer.getvalue())
+        for path in paths:
+            place = tarfile.TarInfo(path.lstrip("/"))
+            place.type, place.mode, place.uid, place.gid = tarfile.DIRTYPE, 0o700, int(uid), int(gid or uid)
+            archive.addfile(place)
+    return buffer.getvalue()
 
 
 def start(engine: Engine, container: str) -> None:

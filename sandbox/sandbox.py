@@ -116,10 +116,8 @@ class Sandbox:
         if self._engine.info().name == "podman":
             body = for_podman(profile, body)
         self._limits = effective_limits(profile, spec)
-        container = containers.create(self._engine, body, self.name)
-        for path in spec.access.volumes:
-            containers.own(self._engine, container, path, body["User"])
-        return container
+        containers.own(self._engine, body, self.name)
+        return containers.create(self._engine, body, self.name)
 
     def _begin(self) -> None:
         """Runs in a worker thread.  The engine resolves a host path when it mounts it, which is now."""
