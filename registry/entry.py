@@ -117,7 +117,19 @@ class Run(Strict):
     sandbox: Limits = Limits()
     volumes: list[Argument] = Field(default=[], max_length=20)
     long_lived: bool = False
+    ephemeral: Literal["call", "session"] = Field(
+        default="session", description="how long a sandbox lives: for one call, or as long as its client's session"
+    )
+    stateless: bool = Field(
+        default=False, description="it remembers nothing and asks its clients nothing: they may share a sandbox"
+    )
     offline: bool = Field(default=False, description="it needs no network, and says so")
+
+    @model_validator(mode="after")
+    def one_lifetime(self) -> Run:
+        if self.ephemeral == "call" and (self.stateless or self.long_lived):
+            raise ValueError("ephemeral: call, and stateless or long_lived: a sandbox of one call serves no other")
+        return self
 
     @model_validator(mode="after")
     def offline_has_no_hosts(self) -> Run:

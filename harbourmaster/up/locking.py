@@ -72,7 +72,7 @@ def _change(key: str, was: Any, now: Any) -> list[str]:
 
 
 def run_settings(entry: Entry) -> dict[str, Any]:
-    """What the sandbox is started with: ``{command, env, limits, user?, network?, config?, secrets?}``, parameters at their defaults.
+    """What the sandbox is started with: ``{command, env, limits, user?, network?, ephemeral?, stateless?, config?, secrets?}``, parameters at their defaults.
 
     ``config``: see ``configuration``.  ``secrets`` are names and where they go; never values.
     """
@@ -83,6 +83,10 @@ def run_settings(entry: Entry) -> dict[str, Any]:
         run["asked"] = relaxed
     if entry.run.network.hosts:
         run["network"] = {"hosts": list(entry.run.network.hosts), "private": list(entry.run.network.private)}
+    if entry.run.ephemeral != "session":
+        run["ephemeral"] = entry.run.ephemeral
+    if entry.run.stateless:
+        run["stateless"] = True
     if entry.config.parameters:
         run["config"] = configuration(entry)
     if entry.config.secrets:
