@@ -20,6 +20,7 @@ TEST_PACKAGES = {
     "skopeo": "skopeo",
     "mmdebstrap": "mmdebstrap",
     "postgresql": "pg_ctlcluster",
+    "chromium": "chromium",
     "gcc": "gcc",
     "libc6-dev": "gcc",
 }
