@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from gateway.authorization.oauth import OAuth, OAuthConfig
 
 from gateway.edges.guard import Guard
 from gateway.edges.http import HttpEdge
@@ -87,7 +88,10 @@ class HttpServer(uvicorn.Server):
     """uvicorn, which has the gateway answer whatever is in flight when it is told to stop, so that nobody waits."""
 
     def __init__(self, gateway: Gateway, settings: Settings, *, sse: bool = False) -> None:
-        guard = Guard(gateway.tokens, settings.gateway_allowed_hosts, settings.gateway_allowed_origins)
+        oauth = OAuthConfig.read(settings.oauth)
+        self._oauth = OAuth(oauth) if oauth is not None else None
+        hosts, origins = settings.gateway_allowed_hosts, settings.gateway_allowed_origins
+        guard = Guard(gateway.tokens, hosts, origins, self._oauth)
         config = uvicorn.Config(
             (SseEdge if sse else HttpEdge)(gateway, guard),
             loop="none",
@@ -118,6 +122,8 @@ class HttpServer(uvicorn.Server):
         """Signals are ours: uvicorn would raise them again before the sandboxes are gone."""
         yield
 
+        if self._oauth is not None:
+            await self._oauth.close()
 
 @contextlib.asynccontextmanager
 async def http_server(

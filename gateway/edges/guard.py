@@ -12,14 +12,17 @@ from typing import Any, Final
 
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST
 
+from gateway.authorization.errors import IssuerUnreachable, TokenRefused
+from gateway.authorization.oauth import OAuth
 from gateway.messages import encode
 from gateway.principals import Principal
-from gateway.tokens import TokenStore
+from gateway.tokens import PREFIX, TokenStore
 
 Headers = dict[bytes, bytes]
 
 REALM: Final = b'Bearer realm="harbourmaster"'  # RFC 6750 section 3
-_INVALID: Final = REALM + b', error="invalid_token"'
+AUTHENTICATE: Final = b"www-authenticate"
+OURS: Final = PREFIX.encode()
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _REMEMBERED: Final = 256
 
@@ -60,9 +63,20 @@ class HttpRefusal(Exception):
 
 
 class Guard:
-    def __init__(self, tokens: TokenStore, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
-        """``hosts``: names beside loopback, without port.  ``origins``: beside loopback ones, as browsers send them."""
+    def __init__(
+        self,
+        tokens: TokenStore,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+        oauth: OAuth | None = None,
+    ) -> None:
+        """``hosts``: names beside loopback, without port.  ``origins``: beside loopback ones, as browsers send them.
+        ``oauth``: the authorization server whose tokens are taken beside ours."""
+        self.oauth = oauth
         self._tokens = tokens
+        self._challenge = REALM
+        if oauth is not None:
+            self._challenge += b', resource_metadata="%s"' % oauth.config.metadata_url.encode()
         self._hosts = LOOPBACK | {h.lower() for h in hosts}
         self._origins = frozenset(o.lower().rstrip("/") for o in origins)
         self._good_hosts: set[bytes] = set()
@@ -93,6 +107,29 @@ class Guard:
         if origin is not None:
             self._check_origin(origin)
         return self._authenticate(headers.get(b"authorization"))
+
+    async def prepare(self, headers: Headers) -> None:
+        """Have the issuer's token in ``headers`` verified, so that ``principal`` knows it.  Raises ``HttpRefusal``."""
+        oauth, token = self.oauth, _bearer(headers.get(b"authorization"))
+        if oauth is None or token is None or token.startswith(OURS) or oauth.known(token) is not None:
+            return
+        self.check_host(headers)
+        try:
+            await oauth.verify(token)
+        except TokenRefused as e:
+            raise self._refused(e) from e
+        except IssuerUnreachable as e:
+            raise HttpRefusal(503, e.code, e.message, remedy=e.remedy, headers=[(b"retry-after", b"5")]) from e
+
+    def _refused(self, error: TokenRefused) -> HttpRefusal:
+        if error.error == "insufficient_scope":
+            assert self.oauth is not None
+            challenge = b', error="insufficient_scope", scope="%s"' % self.oauth.config.theirs().encode()
+            challenge = self._challenge + challenge
+            return HttpRefusal(
+                403, "auth.scope", error.message, remedy=error.remedy, headers=[(AUTHENTICATE, challenge)]
+            )
+        return self._unauthorized(error.code, error.message, error=True)
 
     def check_host(self, headers: Headers) -> None:
         """DNS rebinding stops here; also for what needs no token."""
@@ -136,29 +173,33 @@ class Guard:
 
     def _authenticate(self, authorization: bytes | None) -> Principal:
         if authorization is None:
-            raise _unauthorized("auth.missing", "a bearer token is required", REALM)
-        scheme, _, token = authorization.partition(b" ")
-        principal = self._tokens.principal(token.strip()) if scheme.lower() == b"bearer" else None
+            raise self._unauthorized("auth.missing", "a bearer token is required")
+        token = _bearer(authorization)
+        principal = self._tokens.principal(token) if token is not None else None
+        if principal is None and self.oauth is not None and token is not None:
+            principal = self.oauth.known(token)
         if principal is None:
-            raise _unauthorized("auth.invalid", "that token is not known here", _INVALID)
+            raise self._unauthorized("auth.invalid", "that token is not known here", error=True)
         if principal.expires is not None and principal.expires <= time.time():
-            raise _unauthorized("auth.expired", "that token has ended", _INVALID)
+            raise self._unauthorized("auth.expired", "that token has ended", error=True)
         return principal
+
+    def _unauthorized(self, code: str, message: str, *, error: bool = False) -> HttpRefusal:
+        challenge = self._challenge + (b', error="invalid_token"' if error else b"")
+        if self.oauth is not None and (scope := self.oauth.config.theirs()):
+            challenge += b', scope="%s"' % scope.encode()
+        remedy = "send the header 'Authorization: Bearer ...' with what `hm token show` prints"
+        return HttpRefusal(401, code, message, remedy=remedy, headers=[(AUTHENTICATE, challenge)])
+
+
+def _bearer(authorization: bytes | None) -> bytes | None:
+    scheme, _, token = (authorization or b"").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else None
 
 
 def is_json(headers: Headers) -> bool:
     kind = headers.get(b"content-type", b"")
     return kind == b"application/json" or kind.partition(b";")[0].strip().lower() == b"application/json"
-
-
-def _unauthorized(code: str, message: str, challenge: bytes) -> HttpRefusal:
-    return HttpRefusal(
-        401,
-        code,
-        message,
-        remedy="send the header 'Authorization: Bearer ...' with what `hm token show` prints",
-        headers=[(b"www-authenticate", challenge)],
-    )
 
 
 def _without_port(host: str) -> str:

@@ -21,7 +21,7 @@ from gateway.errors import LIMIT_REACHED, BadRequest
 from gateway.forward import HeaderMap, Reply, failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
-from gateway.messages import NOTIFICATION, REQUEST, decode, error_message, id_of, kind_of
+from gateway.messages import NOTIFICATION, REQUEST, decode, encode, error_message, id_of, kind_of
 from gateway.principals import Principal
 from gateway.profiles.errors import ProfileError, ProfileForbidden
 from gateway.profiles.view import DEFAULT, View
@@ -54,6 +54,9 @@ class HttpEdge:
         self._sessions = gateway.sessions
         self._guard = guard
         self._admin = AdminEdge(gateway, guard)
+        oauth = guard.oauth.config if guard.oauth is not None else None
+        self._metadata = encode(oauth.metadata()) if oauth is not None else None  # RFC 9728
+        self._metadata_paths = oauth.metadata_paths if oauth is not None else frozenset()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,6 +77,12 @@ class HttpEdge:
             self._guard.check_host(headers)
             await send_body(send, 200, b'{"status":"ok"}')
             return
+        if self._metadata is not None and scope["path"] in self._metadata_paths:
+            self._guard.check_host(headers)
+            await send_body(send, 200, self._metadata)
+            return
+        if self._guard.oauth is not None:
+            await self._guard.prepare(headers)
         if scope["path"].startswith(ADMIN):
             await self._admin(scope, headers, receive, send)
             return
