@@ -100,6 +100,11 @@ class Session:
     def use(self, box: Sandbox) -> None:
         self._box = box
 
+    @property
+    def box(self) -> Sandbox:
+        assert self._box is not None
+        return self._box
+
     def _answer(self, body: dict[str, Any]) -> None:
         """The server's own requests: nobody is here to ask, and there are no roots."""
         if "id" not in body:

@@ -21,10 +21,10 @@ from policies.trust import TrustPolicy
 from registry import differences
 from registry.attached import Attached
 from registry.build.bases import Progress, silent
-from registry.build.errors import EntryInvalid
 from registry.build.gitsource import newest_commit
 from registry.build.records import BuildRecords
 from registry.entry import ENTRY_FILE, Entry
+from registry.entry_file import Path_, parse_document
 from registry.locker import lock
 from registry.lookup import npm, pypi
 from registry.oci.layout import OciLayout
@@ -84,19 +84,20 @@ def _image_pins(entry: Entry) -> Pins:
     return {"image": image} if image != entry.image else {}
 
 
-def repinned(document: bytes, pins: Pins) -> bytes:
+def repinned(path: Path, document: bytes, pins: Pins) -> bytes:
     """``document`` with other pins; every other byte stays.  Raises ``EntryInvalid`` where a pin's line is not found."""
-    text = document.decode()
+    places = parse_document(path, document)
+    lines = document.decode().split("\n")
     for key, value in pins.items():
-        block = r"(?m)^" if key == "image" else r"(?ms)^source:\s*$.*?^[ ]+"
-        pattern = re.compile(rf"({block}{key}:[ ]*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s#]+)")
-        shown = f'"{value}"' if key in ("version", "commit") else value
-        text, count = pattern.subn(lambda m, shown=shown: m[1] + shown, text, count=1)  # type: ignore[misc]
-        if count != 1:
-            raise EntryInvalid(
-                f"{key} is not on a line of its own", remedy=f"write {key} on one line, then update again"
-            )
-    return text.encode()
+        place: Path_ = ("image",) if key == "image" else ("source", key)
+        number = places.lines.get(place, 0)
+        pattern = rf"(\b{key}:\s*)(\"[^\"]*\"|'[^']*'|[^\s,}}#]+)"
+        found = re.search(pattern, lines[number - 1]) if number else None
+        if found is None:
+            raise places.at(place, "is not on one line with its value", "write it so, then update again")
+        shown = f'"{value}"' if value[:1].isdigit() else value
+        lines[number - 1] = lines[number - 1][: found.start(2)] + shown + lines[number - 1][found.end(2) :]
+    return "\n".join(lines).encode()
 
 
 def propose(settings: Settings, folder: Path, engine: Engine | None, progress: Progress = silent) -> Proposal:
@@ -108,7 +109,7 @@ def propose(settings: Settings, folder: Path, engine: Engine | None, progress: P
     with tempfile.TemporaryDirectory(prefix="hm-update-") as place:
         copy = Path(place) / entry.name
         shutil.copytree(folder, copy)
-        write_atomic(copy / ENTRY_FILE, repinned(document, pins))
+        write_atomic(copy / ENTRY_FILE, repinned(folder / ENTRY_FILE, document, pins))
         newer = parse_entry(copy / ENTRY_FILE, (copy / ENTRY_FILE).read_bytes())
         if newer.build is not None:
             lock(newer, copy)

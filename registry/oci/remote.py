@@ -70,6 +70,13 @@ class Remote:
             layout.tag(tag, digest)
         return digest
 
+    def papers(self, ref: str, layout: OciLayout, digest: str) -> None:
+        """Pull only what is attached to the manifest ``digest``: its referrers, and cosign's older signatures."""
+        with self._open(ref) as transport:
+            pull = _Pull(layout, transport)
+            pull.papers(digest)
+            pull.cosign(digest)
+
     def resolve(self, ref: str) -> str:
         """The digest of the manifest (or index) that ``ref`` names in its registry."""
         with self._open(ref) as transport:
