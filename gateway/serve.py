@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.authorization.oauth import OAuth, OAuthConfig
 
 from gateway.edges.guard import Guard
 from gateway.edges.http import HttpEdge
 from gateway.edges.sse import SseEdge
+from gateway.edges.patience import PatientProtocol, look_at
 from gateway.edges.stdio import StdioEdge
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
@@ -28,6 +28,7 @@ BACKLOG = 1024
 KEEP_ALIVE_S = 75  # idle connections; MCP clients pause between calls
 SWITCH_S = 0.0005  # how long the audit's thread may keep the interpreter from the loop (default: 5 ms)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+TICKS_PER_S = 10  # uvicorn's
 SHUTDOWN_S = 3  # how long answers in flight may take once we are told to stop
 
 
@@ -79,7 +80,7 @@ class OneWrite:
         return getattr(self._transport, name)
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(PatientProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
 
@@ -113,6 +114,11 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_PER_S == 0:
+            look_at(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.gather(self._gateway.wind_down(), super().shutdown(sockets))
