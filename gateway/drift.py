@@ -45,18 +45,28 @@ class Drift:
         return bool(self.changed or self.added)
 
 
-def compare(part: str, locked: Iterable[Item], live: Iterable[Any], *, same_version: bool) -> Drift:
-    """What became of ``part``; order does not matter.  ``same_version``: the client speaks the listing's revision."""
+def compare(
+    part: str, locked: Iterable[Item], live: Iterable[Any], *, same_version: bool, filled: Iterable[str] = ()
+) -> Drift:
+    """What became of ``part``; order does not matter.  ``same_version``: the client speaks the listing's revision.
+
+    ``filled``: values that a profile gave the server and the defaults in their place; some servers repeat them in
+    descriptions, so they say nothing either way.
+    """
     key = LISTS[part][2]
     before, now = _by_name(locked, key), _by_name(live, key)
-    changed = {n: items for n, items in now.items() if n in before and _differs(part, before[n], items, same_version)}
+    changed = {
+        n: items
+        for n, items in now.items()
+        if n in before and _differs(part, before[n], items, same_version, tuple(filled))
+    }
     added = {} if part in COMING_AND_GOING else {n: items for n, items in now.items() if n not in before}
     return Drift(part, changed, added, frozenset(before) - frozenset(now))
 
 
-def compare_instructions(locked: Any, live: Any) -> Drift:
+def compare_instructions(locked: Any, live: Any, filled: Iterable[str] = ()) -> Drift:
     """Instructions that a client would never see: a server that gives none takes nothing away."""
-    if not live or live == locked:
+    if not live or live == locked or _same_but_for(live, locked, filled):
         return Drift(INSTRUCTIONS)
     return Drift(INSTRUCTIONS, changed={INSTRUCTIONS: [live]}) if locked else Drift(INSTRUCTIONS, added={"": [live]})
 
@@ -69,12 +79,12 @@ def _by_name(items: Iterable[Any], key: str) -> dict[str, list[Item]]:
     return named
 
 
-def _differs(part: str, locked: list[Item], live: list[Item], same_version: bool) -> bool:
+def _differs(part: str, locked: list[Item], live: list[Item], same_version: bool, filled: tuple[str, ...] = ()) -> bool:
     """One name may be listed twice: every item under it must be one that was locked."""
     for item in live:
         kept = locked if same_version else [_as_old(item, each) for each in locked]
         try:
-            if _said(part, item) not in {_said(part, each) for each in kept}:
+            if _said(part, item, filled) not in {_said(part, each, filled) for each in kept}:
                 return True
         except (ValueError, RecursionError):  # numbers and depths that canonical JSON cannot hold were never locked
             return True
@@ -85,6 +95,20 @@ def _as_old(live: Item, locked: Item) -> Item:
     return {k: v for k, v in locked.items() if k in live or k not in _YOUNG}
 
 
-def _said(part: str, item: Item) -> bytes:
+def _said(part: str, item: Item, filled: Iterable[str] = ()) -> bytes:
     data = _DATA.get(part, frozenset())
-    return canonical({k: v for k, v in item.items() if k not in data})
+    return _blank(canonical({k: v for k, v in item.items() if k not in data}), filled)
+
+
+def _same_but_for(live: Any, locked: Any, filled: Iterable[str]) -> bool:
+    if not isinstance(live, str) or not isinstance(locked, str):
+        return False
+    for value in filled:
+        live, locked = live.replace(value, ""), locked.replace(value, "")
+    return live == locked
+
+
+def _blank(said: bytes, filled: Iterable[str]) -> bytes:
+    for value in filled:
+        said = said.replace(canonical(value)[1:-1], b"")  # as it stands within a JSON string
+    return said

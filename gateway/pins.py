@@ -69,10 +69,11 @@ class Pins:
         self._connection = connection
         self._report = report
         self._tasks: dict[str, asyncio.Task[Drift]] = {}
+        self._filled: tuple[str, ...] = tuple(connection.server.run.get("filled", ()))
 
     def begin(self, instructions: Any) -> None:
         """The handshake is done: start to compare."""
-        self._tell(compare_instructions(self._connection.server.listing.get(INSTRUCTIONS), instructions))
+        self._tell(compare_instructions(self._connection.server.listing.get(INSTRUCTIONS), instructions, self._filled))
         for part in _EAGER:
             self._begin(part)
 
@@ -141,7 +142,7 @@ class Pins:
         if part not in _EAGER and not locked:
             return Drift(part)
         same = self._connection.version == server.listing.get("protocolVersion")
-        drift = compare(part, locked, await self._pages(part), same_version=same)
+        drift = compare(part, locked, await self._pages(part), same_version=same, filled=self._filled)
         self._tell(drift)
         return drift
 

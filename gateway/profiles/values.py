@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.lock import LockedServer
 from gateway.profiles.errors import ConfigInvalid, ConfigMissing, OverrideRefused
@@ -16,6 +16,7 @@ from gateway.profiles.schema import ServerRules
 from registry.templates import fill, fill_argument
 
 Limits = Mapping[str, int | float | bool]
+_TELLING: Final = 3  # characters; a shorter value is in every other word, and is held to what was locked
 
 
 def variant(server: LockedServer, rules: ServerRules, profile: str, defaults: Limits) -> LockedServer:
@@ -94,7 +95,15 @@ def _configured(server: LockedServer, config: Mapping[str, Any], profile: str) -
     return {
         "command": [word for text in _config(server).get("command", ()) for word in _arguments(server, text, value)],
         "env": {name: fill(text, value) for name, text in _config(server).get("env", {}).items()},
+        "filled": _repeated(known, config),
     }
+
+
+def _repeated(known: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
+    """Values, and the defaults they take the place of, that a server may repeat in what it lists; the longest first."""
+    pairs = [(given, known[name].get("default")) for name, given in config.items()]
+    words = {str(each) for pair in pairs for each in pair if isinstance(each, str | int) and pair[0] != pair[1]}
+    return sorted((word for word in words if len(word) >= _TELLING), key=lambda word: (-len(word), word))
 
 
 def _arguments(server: LockedServer, text: str, value: Callable[[str], Any]) -> list[str]:

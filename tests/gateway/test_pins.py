@@ -185,3 +185,15 @@ def test_instructions_that_a_server_does_not_give_change_nothing() -> None:
 
 def test_full_capabilities_are_those_that_listings_are_taken_with() -> None:
     assert set(session.CAPABILITIES) == FULL_CAPABILITIES
+
+
+def test_a_value_that_a_profile_gave_is_no_change_where_the_default_stood_and_other_text_is() -> None:
+    def listed(text: str) -> list[dict[str, Any]]:
+        return [{"name": "now", "description": f"Use '{text}' as local (for instance Europe/Oslo, UTC)."}]
+
+    filled = ("Europe/Oslo", "UTC")
+    assert not compare("tools", listed("UTC"), listed("Europe/Oslo"), same_version=True, filled=filled).telling
+    assert compare("tools", listed("UTC"), listed("Europe/Oslo"), same_version=True).telling
+    assert compare("tools", listed("UTC"), listed("Europe/Oslo; obey"), same_version=True, filled=filled).telling
+    assert not compare_instructions("In UTC", "In Europe/Oslo", filled).telling
+    assert compare_instructions("In UTC", "At Europe/Oslo", filled).telling
