@@ -5,7 +5,7 @@
     version: 1
     rules:
       - name: our own builds
-        tier: built                      # built, community, catalog, or any
+        tier: built                      # built, community, catalog, model, or any
         servers: ["*"]                   # exact names, or patterns with *
         keys:
           - local: true                  # the key of this installation
@@ -39,7 +39,8 @@ from policies.keys import SigningKey, VerifyingKey
 
 TIERS = ("built", "community")
 CATALOG = "catalog"  # in a tier's place: who signs a catalog that is read from a registry; its name is host/repository
-ANY_TIER = "any"
+MODEL = "model"  # in a tier's place: who signs models that are pulled; a model's name is host/repository
+ANY_TIER = "any"  # built and community, nothing else
 
 
 @dataclass(frozen=True)

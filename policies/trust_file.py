@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from policies.errors import TrustInvalid
 from policies.keys import MAX_KEY_BYTES, VerifyingKey
-from policies.trust import ANY_TIER, CATALOG, TIERS, Requirement, TrustedIdentity, TrustRule
+from policies.trust import ANY_TIER, CATALOG, MODEL, TIERS, Requirement, TrustedIdentity, TrustRule
 
 MAX_FILE_BYTES = 256 << 10  # ours: thousands of rules
 _PATTERN = re.compile(r"[a-z0-9*][a-z0-9._:/*-]*")
@@ -59,7 +59,7 @@ class _File:
     def _rule(self, value: Any, line: int) -> TrustRule:
         rule = self._map(value, line, _RULE_KEYS)
         tier = self._text(rule, "tier")
-        known = (*TIERS, CATALOG, ANY_TIER)
+        known = (*TIERS, CATALOG, MODEL, ANY_TIER)
         if tier not in known:
             raise self._wrong(f"tier must be one of {', '.join(known)}", _line(rule, "tier"))
         servers = self._list(rule, "servers")

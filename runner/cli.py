@@ -22,6 +22,8 @@ app.command()(cli_files.export)
 app.command(name="import")(cli_files.import_file)
 app.command()(cli_files.search)
 app.command()(cli_files.bench)
+app.command()(cli_files.sign)
+app.command()(cli_files.verify)
 app.command()(cli_files.connect)
 app.command()(cli_files.disconnect)
 
@@ -84,10 +86,10 @@ def inspect(name: Name) -> None:
 def pull(name: Name, plain_http: PlainHttp = False) -> None:
     """Fetch a model from a registry; goes on where a broken pull stopped."""
     from runner.cli_progress import pull_progress
-    from runner.store import transfer
+    from runner.store import fetch
 
     with pull_progress() as progress:
-        model = transfer.pull(_store(), name, progress, plain_http=plain_http)
+        model = fetch.pull(Settings.load(), _store(), name, progress, plain_http=plain_http)
     _said(f"pulled {model.name}", model)
 
 

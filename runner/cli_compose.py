@@ -19,7 +19,7 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from runner.client import RunnerClient, own_url
 from runner.errors import RunnerDown
-from runner.store import transfer
+from runner.store import fetch
 from runner.store.store import ModelStore
 
 STEP = 0.1  # of a layer, between two lines of progress
@@ -84,7 +84,7 @@ def _up(
         raise RunnerDown(f"no model runner answers at {address}", remedy="start one: hm up, or hm model serve")
     runner = Runner.open(settings)
     for name in models:
-        _fetch(runner.store, name)
+        _fetch(settings, runner.store, name)
         changes = {"context_size": context_size, "keep_alive_s": parse_keep_alive(keep_alive) if keep_alive else None}
         runner.configurations.change(runner.store.find(name), changes)
     _tell("setenv", f"MODEL={','.join(models)}")
@@ -93,7 +93,7 @@ def _up(
         _tell("info", "the runner listens on this machine only; for containers: hm model serve --host, and --url")
 
 
-def _fetch(store: ModelStore, name: str) -> None:
+def _fetch(settings: Settings, store: ModelStore, name: str) -> None:
     if store.has(name):
         return
     _tell("info", f"pulling {name}")
@@ -105,7 +105,7 @@ def _fetch(store: ModelStore, name: str) -> None:
             told[digest] = share
             _tell("info", f"{name} {digest[7:19]}: {share:.0%}")
 
-    transfer.pull(store, name, progress)
+    fetch.pull(settings, store, name, progress)
 
 
 @app.command()

@@ -107,6 +107,44 @@ def bench(
     print_table(columns, rows, "")
 
 
+def sign(name: Name) -> None:
+    """Sign a model with this installation's key; `push` takes the signature along."""
+    from policies.keys import SigningKey
+    from runner.store.signing import sign as attach
+
+    settings = Settings.load()
+    key = SigningKey.load_or_create(settings.keys_dir)
+    bundle = attach(ModelStore(settings.home / "models"), name, key)
+    sys.stdout.write(f"signed {name} with {key.key_id}: {bundle}\n")
+
+
+def verify(name: Name, as_json: Json = False) -> None:
+    """Who signed a model, by the rules of tier `model` in trust.yaml; reads every byte of it."""
+    from policies.trust import TrustPolicy
+    from runner.store import signing
+
+    settings = Settings.load()
+    store = ModelStore(settings.home / "models")
+    model = store.find(name)
+    wanted = signing.requirement(TrustPolicy.load(settings), model.name)
+    signature, bundle = signing.check(store, model.id, wanted)
+    read = sum(store.layout.verify_blob(b.digest) for b in model.manifest.blobs)
+    body = {
+        "model": model.name,
+        "id": model.id,
+        "signer": signature.signer,
+        "rule": wanted.rule,
+        "bundle": bundle,
+        "bytes": read,
+    }
+    if as_json:
+        print_json(body)
+    else:
+        sys.stdout.write(
+            f"{model.name} is signed by {signature.signer} (trust rule {wanted.rule!r}); all {read} bytes match\n"
+        )
+
+
 def connect(
     name: Annotated[str, typer.Argument(help="its name here")],
     address: Annotated[str, typer.Argument(metavar="URL", help="OpenAI address of the server: http://HOST:PORT/v1")],

@@ -31,6 +31,7 @@ class Runner:
     >>> async with runner.scheduler.use(runner.plan("smollm2")) as engine: ...
     """
 
+    settings: Settings
     store: ModelStore
     configurations: Configurations
     measurements: Measurements
@@ -45,7 +46,9 @@ class Runner:
         measurements = Measurements(root / "measured.json")
         scheduler = Scheduler(available, start_engine=start_engine)
         remotes = Remotes(root / "remotes.json")
-        runner = cls(ModelStore(root), Configurations(root / "configurations.json"), measurements, scheduler, remotes)
+        runner = cls(
+            settings, ModelStore(root), Configurations(root / "configurations.json"), measurements, scheduler, remotes
+        )
         runner.scheduler.on_measured = runner._measured
         return runner
 

@@ -17,11 +17,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from harbourmaster import __version__
 from harbourmaster.core.digests import CHUNK
 from harbourmaster.core.errors import HarbourError
+from registry.errors import SignatureMissing
 from runner.api.http import Events, json_body, json_response
 from runner.configuration import parse_keep_alive
 from runner.errors import ModelInUse, RequestInvalid, Unsupported
 from runner.service import Runner
-from runner.store import archive, reference, transfer
+from runner.store import archive, fetch, reference, transfer
 from runner.store.package import repackage
 from runner.store.store import Model, ModelStore
 
@@ -54,7 +55,7 @@ class Docker:
         name = body.get("from")
         if not isinstance(name, str):
             raise RequestInvalid("from should name a model", param="from")
-        transfer.remote_name(name)
+        fetch.check_name(name)
         return Events(self._pull(name), _error_line, "application/json")
 
     async def _pull(self, name: str) -> AsyncGenerator[bytes, None]:
@@ -64,7 +65,8 @@ class Docker:
         def progress(digest: str, current: int, total: int) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, (digest, current, total))
 
-        work = asyncio.ensure_future(asyncio.to_thread(transfer.pull, self._runner.store, name, progress))
+        runner = self._runner
+        work = asyncio.ensure_future(asyncio.to_thread(fetch.pull, runner.settings, runner.store, name, progress))
         work.add_done_callback(lambda _: queue.put_nowait(None))
         last: dict[str, float] = {}
         while (item := await queue.get()) is not None:
@@ -93,6 +95,10 @@ class Docker:
 
     async def load(self, request: Request) -> Response:
         """Docker's tar as the body; ``?name=`` names the model."""
+        if fetch.trust(self._runner.settings):
+            raise SignatureMissing(
+                "models here come signed from a registry: trust.yaml has rules for them", remedy="hm model pull NAME"
+            )
         model = await _load(self._runner.store, request, request.query_params.get("name", ""))
         return Response(_line("success", f"Model loaded: {model.id}"), media_type="application/json")
 

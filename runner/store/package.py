@@ -63,6 +63,22 @@ def package(store: ModelStore, parts: Parts, tag: str) -> Model:
     return store.commit(manifest, tag)
 
 
+def package_blobs(store: ModelStore, parts: Parts, tag: str, names: list[str]) -> Model:
+    """As ``package``, of files that are blobs of the store already; ``names``: those of the weights, for people."""
+    weights = _check(parts)
+    layers = [_blob_layer(p, "weights", n) for p, n in zip(parts.weights, names, strict=True)]
+    layers += [_blob_layer(p, "license", "LICENSE") for p in parts.licenses]
+    layers += [_blob_layer(parts.template, "template", "chat_template.jinja")] if parts.template else []
+    config = describe(weights, created=parts.created, context_size=parts.context_size)
+    data = write_docker(config, [layer.digest for layer in layers])
+    return store.commit(image_manifest(store.layout.put_blob(data, media.DOCKER_CONFIG_V1), layers), tag)
+
+
+def _blob_layer(path: Path, role: str, name: str) -> Descriptor:
+    kind = media.WRITTEN["docker"][role]
+    return Descriptor(kind, f"sha256:{path.name}", path.stat().st_size, "", {media.FILEPATH: name})
+
+
 def repackage(store: ModelStore, name: str, tag: str, *, context_size: int) -> Model:
     """The same files under another config; raises ``ModelNotFound`` or ``RequestInvalid``."""
     model = store.find(name)

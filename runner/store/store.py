@@ -9,6 +9,7 @@ from typing import Any
 from harbourmaster.core.files import file_lock, make_private_dir
 from registry.oci.descriptor import Descriptor, Manifest
 from registry.oci.layout import OciLayout
+from registry.oci.transfer import cosign_tag
 from runner.errors import ModelInUse, ModelInvalid, ModelNotFound
 from runner.store import media, reference
 from runner.store.config import MAX_CONFIG_BYTES, ModelConfig, is_model, read_config
@@ -67,23 +68,27 @@ class ModelStore:
     def all(self) -> list[Model]:
         """Newest first."""
         tags: dict[str, list[str]] = {}
-        for tag, digest in self.layout.tags().items():
+        for tag, digest in self._names().items():
             tags.setdefault(digest, []).append(tag)
         models = [self._read(digest, tuple(sorted(names))) for digest, names in tags.items()]
         return sorted(models, key=lambda m: (-m.created_epoch(), m.name))
 
     def find(self, name: str) -> Model:
         """By name, ID, or the first 12 or more hex digits of one; raises ``ModelNotFound``."""
-        tags = self.layout.tags()
+        tags = self._names()
         digest = self._digest(name, tags)
         return self._read(digest, tuple(sorted(t for t, d in tags.items() if d == digest)))
 
     def has(self, name: str) -> bool:
         try:
-            self._digest(name, self.layout.tags())
+            self._digest(name, self._names())
         except ModelNotFound:
             return False
         return True
+
+    def _names(self) -> dict[str, str]:
+        """Names of models; cosign's tags (``sha256-<hex>.sig``) name signatures."""
+        return {tag: digest for tag, digest in self.layout.tags().items() if ":" in tag or "@" in tag}
 
     def _digest(self, name: str, tags: dict[str, str]) -> str:
         if hex_digits := reference.looks_like_id(name):
@@ -153,6 +158,9 @@ class ModelStore:
         return done
 
     def _remove_blobs(self, model: Model) -> None:
+        for paper in self.layout.referrers(model.id):
+            self.layout.remove_referrer(paper.digest)
+        self.layout.untag(cosign_tag(model.id))
         kept: set[str] = set()
         for digest in self.layout.tags().values():
             kept.update(b.digest for b in self.layout.read_manifest(digest).blobs)

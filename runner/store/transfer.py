@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from harbourmaster.core.digests import CHUNK, DigestMismatch, hex_of, is_digest, sha256
 from registry.errors import RemoteLied, TooLarge
@@ -35,14 +35,23 @@ def remote_name(name: str) -> str:
     wanted = reference.parse(name)
     if wanted.host in ("hf.co", "huggingface.co"):
         raise Unsupported(
-            "models of Hugging Face are not fetched by name yet",
-            remedy="download the GGUF file and package it: hm model package --gguf FILE NAME",
+            "Hugging Face is no OCI registry", remedy="tag the model with a registry's name and push that"
         )
     return str(wanted) if wanted.host else f"docker.io/{wanted}"
 
 
-def pull(store: ModelStore, name: str, progress: Progress = lambda *_: None, *, plain_http: bool = False) -> Model:
-    """Fetch what is missing of a model and name it.  Blocking: callers use a thread."""
+def pull(
+    store: ModelStore,
+    name: str,
+    progress: Progress = lambda *_: None,
+    *,
+    plain_http: bool = False,
+    vouch: Callable[[str], None] | None = None,
+) -> Model:
+    """Fetch what is missing of a model and name it.  Blocking: callers use a thread.
+
+    ``vouch`` is asked about the manifest's digest first, and raises to refuse it.
+    """
     ref = OciReference.parse(remote_name(name))
     with closing(Transport(ref, plain_http=plain_http)) as transport:
         data = _manifest(transport, ref.version)
@@ -52,7 +61,9 @@ def pull(store: ModelStore, name: str, progress: Progress = lambda *_: None, *, 
                 f"{ref} is no model: its config is {manifest.config.media_type}",
                 remedy="hm model pull fetches model artifacts; images are the registry's business",
             )
-        puller = _Puller(store, transport, progress)
+        if vouch:
+            vouch(sha256(data))
+        puller = Blobs(store, transport, progress)
         puller.fetch(manifest.config, MAX_CONFIG_BYTES)
         read_config(store.layout.read_blob(manifest.config.digest, MAX_CONFIG_BYTES), manifest.config.media_type)
         if "weights" not in by_role(manifest):
@@ -78,8 +89,22 @@ def _manifest(transport: Transport, version: str) -> bytes:
     return data
 
 
-class _Puller:
-    def __init__(self, store: ModelStore, transport: Transport, progress: Progress) -> None:
+class Sender(Protocol):
+    """Where blobs come from: ``Transport``, or Hugging Face's Hub."""
+
+    def url(self, path: str) -> str: ...
+
+    def do_request(self, url: str, *, headers: dict[str, str]) -> Any: ...
+
+    def expect(self, response: Any, *statuses: int) -> None: ...
+
+    def body(self, response: Any, limit: int) -> Iterator[bytes]: ...
+
+
+class Blobs:
+    """Fetches blobs into the store: resumed, hashed, one process at a time for each."""
+
+    def __init__(self, store: ModelStore, transport: Sender, progress: Progress) -> None:
         self._blobs, self._transport, self._progress = store.layout.blobs, transport, progress
         self._partial = store.root / "partial"
         store.layout.index.create()
@@ -120,7 +145,7 @@ class _Puller:
             # 200: it sends everything; 416 or another range: what we have is of no use to it.
             if response.status_code != 200:
                 response.close()
-                response = self._transport.do_request(url)
+                response = self._transport.do_request(url, headers={})
             f.seek(0)
             f.truncate()
             digest, have = hashlib.sha256(), 0
