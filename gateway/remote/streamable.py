@@ -178,7 +178,7 @@ class StreamableBox(Box):
             async for chunk in response.chunks():
                 done = False
                 for event in events.feed(chunk):
-                    if event.name == "message":
+                    if event.name == "message" and event.data:  # a priming event has none (SEP-1699)
                         body = self.hear(event.data)
                         self._note_version(body)
                         done = done or (request_id is not None and answers(body, request_id))

@@ -191,7 +191,9 @@ async def play(client: Client, context: dict[str, Any]) -> None:
     tools = (await client.ask("tools/list", {})).get("result", {}).get("tools", [])
     calls = context.get("toolCalls") or [{"name": t["name"], "arguments": arguments_for(t, tools)} for t in tools]
     for call in calls:
-        await client.ask("tools/call", {"name": call["name"], "arguments": call["arguments"]})
+        # The suite leaves it open to send null or nothing; null would break the tool's own schema, and the gateway says so
+        arguments = {k: v for k, v in call["arguments"].items() if v is not None}
+        await client.ask("tools/call", {"name": call["name"], "arguments": arguments})
     for prompt in (await client.ask("prompts/list", {})).get("result", {}).get("prompts", []):
         await client.ask("prompts/get", {"name": prompt["name"]})
     for resource in (await client.ask("resources/list", {})).get("result", {}).get("resources", []):
