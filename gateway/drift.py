@@ -105,7 +105,7 @@ def _same_but_for(live: Any, locked: Any, filled: Iterable[str]) -> bool:
         return False
     for value in filled:
         live, locked = live.replace(value, ""), locked.replace(value, "")
-    return live == locked
+    return bool(live == locked)
 
 
 def _blank(said: bytes, filled: Iterable[str]) -> bytes:
