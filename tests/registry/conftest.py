@@ -10,6 +10,7 @@ from pathlib import Path
 
 import debianregistry
 import docker
+import gitproject
 import pytest
 
 from harbourmaster.core.settings import Settings
@@ -45,6 +46,15 @@ def starters(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         entries = load_entries(settings.servers_dir)
         results = build_all(settings, engine, entries)
         yield Starters(settings, engine, {e.name: e for e in entries}, results, OciLayout(settings.oci_dir))
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A server's git repository, which ``gitproject.ADDRESS`` leads to."""
+    config, place = tmp_path / "gitconfig", tmp_path / "ahoy"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    gitproject.make(place, config)
+    return place
 
 
 @pytest.fixture
