@@ -28,6 +28,7 @@ from gateway.upstream import Upstream
 from harbourmaster.core.digests import sha256
 
 GATHER_S: Final = 0.005  # a server that asks several things at once is given this long to say them all
+GATHER_FAR_S: Final = 0.1  # and one elsewhere, whose messages take ways of different lengths; a person takes longer
 # Parts of the parameters that may differ between a call and its continuation.
 _PER_ROUND: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
@@ -125,7 +126,7 @@ class ModernClient(Downstream):
         call.questions[f"{upstream.server.name}-{self._questions}"] = Question(
             server_id, method, body.get("params", {})
         )
-        self.loop.call_later(GATHER_S, _present, call)
+        self.loop.call_later(GATHER_FAR_S if upstream.server.remote else GATHER_S, _present, call)
 
     def server_withdrew(self, upstream: Upstream, params: dict[str, Any]) -> None:
         for call in upstream.pending.values():
