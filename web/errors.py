@@ -8,6 +8,7 @@ HarbourError
 |-- OriginWrong        console.wrong_origin     a request that another web page made
 |-- FormInvalid        console.form             a form or body that cannot be read, or is too large
 |-- PageUnknown        console.unknown_page     no such page
+|-- DraftUnknown       console.draft_unknown    no draft of that name
 |-- Stale              console.stale            what was shown has changed since
 |-- AddressInUse       console.address_in_use   another program has the port
 `-- Fault              console.fault            a fault of ours; its words are in the log alone
@@ -48,6 +49,10 @@ class FormInvalid(UsageError):
 
 class PageUnknown(NotFoundError):
     code = "console.unknown_page"
+
+
+class DraftUnknown(NotFoundError):
+    code = "console.draft_unknown"
 
 
 class Stale(RefusedError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -9,7 +11,8 @@ from urllib.parse import unquote
 from sqlmodel import Session, col, select
 
 from catalog.entries import find_entry
-from catalog.models import Component
+from catalog.errors import EntryUnknown
+from catalog.models import Component, EntryVersion
 from catalog.show import entry_details
 from gateway.lock import LockedServer, read_lock
 from gateway.profiles.values import schemas
@@ -50,6 +53,26 @@ def ship(harbour: Harbour, name: str) -> dict[str, Any]:
         "parameters": _parameters(entry, locked),
         "hulls": digests,
     }
+
+
+def version_diff(harbour: Harbour, name: str, old: str, new: str) -> list[str]:
+    """What the source wrote for two versions of a server, as lines of a unified diff.  Raises ``EntryUnknown``."""
+    with harbour.store.reading() as session:
+        found = find_entry(session, name)
+        versions = session.exec(select(EntryVersion).where(EntryVersion.entry_id == found.id)).all()
+    documents = {v.version: _lines(v.document) for v in versions}
+    for version in (old, new):
+        if version not in documents:
+            raise EntryUnknown(f"{name} has no version {version}", remedy=f"it has: {', '.join(sorted(documents))}")
+    return list(difflib.unified_diff(documents[old], documents[new], old, new, lineterm=""))
+
+
+def _lines(document: bytes) -> list[str]:
+    """One member to a line where it is JSON, so that what changed stands alone."""
+    try:
+        return json.dumps(json.loads(document), indent=2, ensure_ascii=False).splitlines()
+    except ValueError:
+        return document.decode("utf-8", "replace").splitlines()
 
 
 def papers(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ PAGES = (
     "/models",
     "/connect",
     "/settings",
+    "/submit",
 )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from web.pages import audit, catalog, changes, connect, login, models, profiles, running, settings, ship
+from web.pages import audit, catalog, changes, connect, login, models, profiles, running, settings, ship, submit
 
 PAGES = tuple(
-    module.router for module in (login, catalog, ship, connect, running, changes, audit, profiles, models, settings)
+    module.router
+    for module in (login, catalog, ship, connect, running, changes, audit, profiles, models, submit, settings)
 )

@@ -17,7 +17,7 @@ from web.identity import Who
 from web.pages.catalog import has_advisories
 from web.render import harbour_of, page
 from web.requests import CheckedForm, Operator, Viewer
-from web.ship import ship, verdict
+from web.ship import ship, verdict, version_diff
 
 router = APIRouter()
 
@@ -53,6 +53,12 @@ def _config(harbour: Harbour, name: str) -> dict[str, Any]:
         return deeds.profile_config(harbour.settings, DEFAULT, name)
     except HarbourError:
         return {}  # a profile that cannot be read: saving says why
+
+
+@router.get("/versions/{name:path}")
+def versions_page(request: Request, who: Viewer, name: str, old: str, new: str) -> Response:
+    lines = version_diff(harbour_of(request), name, old, new)
+    return page(request, who, "versions.html", {"name": name, "old": old, "new": new, "lines": lines})
 
 
 @router.post("/do/enable")
