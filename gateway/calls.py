@@ -68,6 +68,7 @@ class Call:
         "progress_token",
         "questions",
         "quotas",
+        "span",
         "started",
         "timeout",
         "turn",
@@ -97,6 +98,7 @@ class Call:
         self.upstream: Upstream | None = None
         self.upstream_id = 0
         self.quotas: tuple[Any, ...] = ()  # gateway.authorization.quotas.Quota: what it counts against
+        self.span: Any = None  # gateway.telemetry.traces.Span, where the call is traced
         self.notes: list[str] = []  # what interceptors found, for the audit
 
     def note(self, *notes: str) -> None:

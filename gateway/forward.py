@@ -33,6 +33,7 @@ from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
 from gateway.shape import explain, shape, shape_error
+from gateway.telemetry.tracer import Tracer
 from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
 from sandbox.errors import LimitReached
@@ -69,6 +70,7 @@ class Forwarder:
         self._admissions = admissions
         self._recorder = recorder
         self._gate = gate
+        self.tracer: Tracer | None = None  # set where calls are traced
         self._timeout = timeout_s
         self.own: Own | None = None  # answers calls to the gateway's own tools
 
@@ -104,7 +106,11 @@ class Forwarder:
             if route.schema is not None and param_headers is not None:
                 _check_param_headers(route.schema, body["params"], param_headers)
             call = self._enter(client, body, route, outlet)
+            if self.tracer is not None:
+                call.span = self.tracer.begin(body)
             reply = await self._ask(client, call, route, body)
+            if call.span is not None:
+                call.span.answered = time.time_ns()
             reply["id"] = request_id
             outcome = _outcome(reply)
             answer = await self._gate.answer(client, call, route, reply), _error_code(reply)
@@ -129,6 +135,8 @@ class Forwarder:
             seconds = time.perf_counter() - began
             record = _record(client, method, route, upstream, outcome, code, seconds)
             lost = self._recorder.call(self._explained(record, call, refused))
+            if call is not None and call.span is not None and self.tracer is not None:
+                self.tracer.end(call.span, record, client)
         return answer if lost is None else failure(request_id, lost)
 
     def _explained(self, record: dict[str, Any], call: Call | None, refused: HarbourError | None) -> dict[str, Any]:
@@ -240,6 +248,8 @@ class Forwarder:
                 body["params"] = upstream.with_envelope(params, client.capabilities, client.log_level)
         upstream.send(call, body)
 
+        if call.span is not None:
+            call.span.inject(body["params"])
     async def subscribe(self, client: Downstream, uri: str) -> bool:
         """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, will not or may not."""
         began, route, upstream, outcome, code = time.perf_counter(), None, None, "refused", ""

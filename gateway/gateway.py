@@ -45,6 +45,10 @@ from gateway.profiles.views import Profiles, Views
 from gateway.record import Append, Recorder, pin_record
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
+from gateway.telemetry.config import TelemetryConfig
+from gateway.telemetry.export import Exporter
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracer import Tracer
 from gateway.tokens import TokenStore
 from gateway.upstream import SandboxStarter
 from harbourmaster.core.errors import HarbourError
@@ -97,7 +101,9 @@ class Gateway:
         self.sessions = Sessions()
         self.happenings = Happenings()
         self.watchers: set[Outlet] = set()  # of the operator's event stream
-        self.recorder = Recorder(append, self.happenings.recorded)
+        self.metrics = Metrics()
+        self.traces = self._exporter()
+        self.recorder = Recorder(append, self._recorded)
         self._reload = reload
         self._admissions = Admissions(admit, admit_relaxed)
         self.leases = Leases(
@@ -112,13 +118,16 @@ class Gateway:
         )
         self._held = HeldFiles(settings.held_dir)
         self._notes: set[asyncio.Task[None]] = set()
+        self._gate = self._gatekeeper()
         self._forwarder = Forwarder(
             self.leases,
             self._admissions,
             self.recorder,
-            gate=self._gatekeeper(),
+            gate=self._gate,
             timeout_s=settings.call_timeout_s,
         )
+        if self.traces is not None:
+            self._forwarder.tracer = Tracer(self.traces, self._gate.pipeline.clean)
         self._profiles = profiles
         known = profiles.load_all() if profiles is not None else {}
         self.views = Views(servers, known, SERVER_INFO, limits=limits, dynamic=dynamic, code=code is not None)
@@ -144,6 +153,14 @@ class Gateway:
         if code is not None:
             own.script = Scripts(self.leases, code, own.within)
         return own
+
+    def _exporter(self) -> Exporter | None:
+        config = TelemetryConfig.read(self.settings.telemetry)
+        return Exporter(config, SERVER_INFO["version"]) if config.otlp_endpoint else None
+
+    def _recorded(self, record: dict[str, Any]) -> None:
+        self.metrics.recorded(record)
+        self.happenings.recorded(record)
 
     def _gatekeeper(self) -> Gatekeeper:
         settings = self.settings
@@ -171,6 +188,8 @@ class Gateway:
     async def __aenter__(self) -> Gateway:
         self.began = asyncio.get_running_loop().time()
         self.recorder.event(event="start", servers=sorted(self.index.servers))
+        if self.traces is not None:
+            self.traces.start()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         return self
 
@@ -186,6 +205,8 @@ class Gateway:
         await self._admissions.close()
         if self._hooks is not None:
             await self._hooks.close()
+        if self.traces is not None:
+            await self.traces.close()
         self.recorder.event(event="stop")
 
     # -- clients

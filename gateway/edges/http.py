@@ -16,10 +16,19 @@ from gateway import eras
 from gateway.edges.admin import PREFIX as ADMIN
 from gateway.edges.admin import AdminEdge
 from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
-from gateway.edges.streams import PostStream, RawHeaders, Receive, ResumedStream, Send, StandingStream, send_body
+from gateway.edges.streams import (
+    PostStream,
+    RawHeaders,
+    Receive,
+    ResumedStream,
+    Send,
+    StandingStream,
+    send_body,
+    send_text,
+)
 from gateway.errors import LIMIT_REACHED, BadRequest
 from gateway.forward import HeaderMap, Reply, failure
-from gateway.gateway import Gateway
+from gateway.gateway import SERVER_INFO, Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, encode, error_message, id_of, kind_of
 from gateway.principals import Principal
@@ -27,12 +36,16 @@ from gateway.profiles.errors import ProfileError, ProfileForbidden
 from gateway.profiles.view import DEFAULT, View
 from gateway.replay import StreamLog
 from gateway.sessions import Session
+from gateway.telemetry.gauges import gauges
+from gateway.telemetry.metrics import CONTENT_TYPE
+from gateway.telemetry.traces import adopt
 from harbourmaster.core.errors import HarbourError
 
 log = logging.getLogger("gateway.http")
 
 PATH: Final = "/mcp"
 HEALTH_PATH: Final = "/healthz"
+METRICS_PATH: Final = "/metrics"
 SLOW_BODY_S: Final = 30.0  # a client that has begun a body must end it within this
 
 _SESSION: Final = b"mcp-session-id"
@@ -83,6 +96,9 @@ class HttpEdge:
             return
         if self._guard.oauth is not None:
             await self._guard.prepare(headers)
+        if scope["path"] == METRICS_PATH:
+            await self._metrics(scope["method"], headers, send)
+            return
         if scope["path"].startswith(ADMIN):
             await self._admin(scope, headers, receive, send)
             return
@@ -98,6 +114,16 @@ class HttpEdge:
         else:
             allowed = b"POST" if _is_modern_header(headers) else b"POST, GET, DELETE"
             raise HttpRefusal(405, "http.method", f"{method} is not allowed", headers=[(b"allow", allowed)])
+
+    async def _metrics(self, method: str, headers: Headers, send: Send) -> None:
+        principal = self._guard.principal(headers)
+        if not (principal.admin or "metrics" in principal.scopes):
+            remedy = "use a token for it: hm token create NAME --scope metrics"
+            raise HttpRefusal(403, "metrics.scope", "this token may not read metrics", remedy=remedy)
+        if method != "GET":
+            raise HttpRefusal(405, "http.method", f"{method} is not allowed", headers=[(b"allow", b"GET")])
+        text = self._gateway.metrics.text(gauges(self._gateway, SERVER_INFO["version"]))
+        await send_text(send, text, CONTENT_TYPE)
 
     def _caller(self, profile: str, headers: Headers) -> Caller:
         """Raises ``HttpRefusal``, ``ProfileError``; a token of other profiles does not learn which there are."""
@@ -130,6 +156,8 @@ class HttpEdge:
             message, code = failure(id_of(body), e)
             await send_body(send, eras.HTTP_STATUS.get(code, 400), message)
             return
+        if b"traceparent" in headers and kind == REQUEST:
+            adopt(body.setdefault("params", {}), headers)
         if _is_modern_header(headers) or eras.has_envelope(body.get("params")):
             await self._modern(caller, kind, body, headers, scope, outlet, send)
         elif kind == REQUEST:

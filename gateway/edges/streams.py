@@ -46,6 +46,12 @@ async def send_body(send: Send, status: int, body: bytes, headers: Sequence[tupl
     await send({"type": "http.response.body", "body": body})
 
 
+async def send_text(send: Send, text: bytes, content_type: bytes) -> None:
+    head = [(b"content-type", content_type), (b"content-length", b"%d" % len(text)), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": text})
+
+
 class Stream(Outlet):
     """Server-sent events; the response head goes out with the first of them."""
 
