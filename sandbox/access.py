@@ -114,7 +114,12 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def can_be_a_place(path: str) -> bool:
+    """Whether something of its own may be mounted there."""
+    return bool(_INSIDE.fullmatch(path)) and not any(path == taken or path.startswith(f"{taken}/") for taken in _TAKEN)
+
+
 def _inside(path: str) -> str:
-    if not _INSIDE.fullmatch(path) or any(path == taken or path.startswith(f"{taken}/") for taken in _TAKEN):
+    if not can_be_a_place(path):
         raise SpecRefused(f"{path!r} cannot be a place of its own in a sandbox", remedy="choose another, as /data")
     return path

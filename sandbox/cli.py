@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,6 +76,31 @@ def stop(
     typer.echo(f"removed {_name(found)}")
 
 
+@app.command()
+def learn(
+    name: Annotated[str, typer.Argument(metavar="SERVER", help="a built server")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- TOOL key=value ...", help="calls to make; none: those that its entry tests"),
+    ] = None,
+    simulate: Annotated[Path | None, typer.Option(help="answer its connections from this recording")] = None,
+    record: Annotated[Path | None, typer.Option(help="write what its hosts answered into this file")] = None,
+    private: Annotated[bool, typer.Option("--private", help="let it reach private addresses in this run")] = False,
+    port: Annotated[list[int] | None, typer.Option(help="listen on this port too, beside the customary ones")] = None,
+    drop_unused: Annotated[
+        bool, typer.Option("--drop-unused", help="leave out listed hosts that it did not use")
+    ] = False,
+    root: Annotated[Path | None, typer.Option(help="folder of entries, instead of the starter catalog")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="put the proposal into the entry")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a server once with nothing forbidden but harm, and propose the least profile as a patch of its entry."""
+    from harbourmaster.learn.command import Wishes, learn_now
+
+    wishes = Wishes(name, words or [], simulate, record, private, tuple(port or ()), drop_unused, root, yes, as_json)
+    learn_now(Settings.load(), wishes)
+
+
 def _engine() -> Engine:
     return Engine.connect(Settings.load())
 
@@ -114,14 +140,14 @@ def _row(container: dict[str, Any]) -> dict[str, Any]:
 
 def _usage(engine: Engine, container: dict[str, Any]) -> dict[str, Any]:
     with failures(f"measure {_name(container)}"):
-        now = engine.api.stats(container["Id"], stream=False, one_shot=True)
+        now = containers.stats(engine, container["Id"])
     memory = now.get("memory_stats") or {}
     return {
         "name": _name(container),
         "server": container["Labels"].get(LABEL_SERVER, ""),
         "memory_mib": round(memory.get("usage", 0) / MIB, 1),
         "memory_limit_mib": round(memory.get("limit", 0) / MIB, 1),
-        "cpu_s": round(now["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, 3),
+        "cpu_s": round(((now.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage", 0) / 1e9, 3),
         "pids": (now.get("pids_stats") or {}).get("current", 0),
     }
 

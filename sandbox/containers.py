@@ -12,6 +12,7 @@ from typing import Any
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
+from sandbox import cgroups
 from sandbox.engine import Engine, failures
 from sandbox.errors import EngineFailed, StartFailed
 
@@ -107,7 +108,10 @@ def signal(engine: Engine, container: str, name: str) -> None:
 
 def stats(engine: Engine, container: str) -> dict[str, Any]:
     """One reading of its counters, at once (``one-shot``, Docker Engine API 1.41)."""
-    return dict(engine.api.stats(container, stream=False, one_shot=True))
+    found = dict(engine.api.stats(container, stream=False, one_shot=True))
+    if not found.get("memory_stats"):
+        found |= cgroups.stats_of(int(engine.api.inspect_container(container)["State"]["Pid"]))
+    return found
 
 
 def memory_mb(stats: dict[str, Any]) -> float | None:

@@ -5,7 +5,7 @@ EngineError
 |-- EnginePermission     the socket is there but not for us              engine.permission
 |-- EngineFailed         the engine refused or broke                     engine.failed
 |-- EngineWeak           the engine cannot enforce a setting we need     engine.weak
-|-- RuntimeMissing       the engine has no runtime of that name          engine.runtime_missing
+|   `-- RuntimeMissing   the engine has no runtime of that name          engine.runtime_missing
 `-- StartFailed          a container could not be made or started        sandbox.start_failed
 ConfigError
 `-- ProfileInvalid       a profile or seccomp file is wrong              profile.invalid
@@ -56,7 +56,7 @@ class EngineWeak(EngineError):
     code = "engine.weak"
 
 
-class RuntimeMissing(EngineError):
+class RuntimeMissing(EngineWeak):
     code = "engine.runtime_missing"
 
 

@@ -22,6 +22,7 @@ from docker.errors import NotFound
 
 from harbourmaster.core.audit import AuditUnavailable
 from harbourmaster.core.settings import Settings
+from sandbox import containers
 from sandbox.egress.channel import remove_stale
 from sandbox.egress.egress import network
 from sandbox.egress.errors import RelayFailed
@@ -468,6 +469,17 @@ async def test_the_relay_is_as_locked_down_as_a_sandbox_and_the_sandbox_has_no_m
     assert (mount["RW"], Path(mount["Source"]).parent) == (False, world.broker.directory)
     assert world.broker.directory.stat().st_mode & 0o777 == 0o700
     assert world.engine.api.stats(box.relay_id, stream=False)["memory_stats"]["usage"] < 16 * MIB
+
+
+async def test_a_sandbox_behind_a_relay_is_measured_as_any_other(world: World) -> None:
+    """Docker itself leaves out everything for a container whose network it has no record of."""
+    box = await world.box("db.test:5432")
+    assert box.sandbox is not None
+    now = containers.stats(world.engine, box.sandbox.id)
+    assert 0 < now["memory_stats"]["usage"] < now["memory_stats"]["limit"] == 512 * MIB
+    assert 1 <= now["pids_stats"]["current"] <= 4
+    assert now["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+    assert set(now["cpu_stats"]["throttling_data"]) == {"periods", "throttled_periods", "throttled_time"}
 
 
 async def test_the_next_session_finds_a_relay_ready_and_closing_leaves_none(
