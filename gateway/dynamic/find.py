@@ -59,7 +59,7 @@ class ToolSearch:
         if not understood.slots:
             return []
         found, _ = scores(understood, index)
-        order = found.argsort(kind="stable")[::-1][:_CONSIDERED]
+        order = (-found).argsort(kind="stable")[:_CONSIDERED]
         return [tools[number] for number in order if found[number] > 0]
 
 
