@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ahocorasick_rs import BytesAhoCorasick
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 META_KEY: Final = "dev.harbourmaster/marks"
 HIDDEN: Final = "hidden-text"
@@ -47,7 +47,7 @@ _PHRASES: Final = (
     ("pass its content", r"pass its contents? (?:as|to|in)"),
 )  # fmt: skip
 _STARTS: Final = tuple(start for start, _ in _PHRASES)
-_LOOK: Final = BytesAhoCorasick([start.encode() for start in _STARTS])
+_LOOK: Final = BytesAhoCorasick([start.encode() for start in _STARTS], MatchKind.LeftmostFirst)
 _CLOSER: Final = tuple(re.compile(pattern) for _, pattern in _PHRASES)
 _AROUND: Final = 200  # characters before and after a start that are looked at
 _MOST: Final = 64  # starts looked at in one message
