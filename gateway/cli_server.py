@@ -72,7 +72,7 @@ def enable(
 
 @app.command("disable")
 def disable(names: Names) -> None:
-    """Stop serving these servers; they stay built and locked."""
+    """Stop serving these servers, except where a profile names them; they stay built and locked."""
     _switch(names, on=False)
 
 
@@ -118,8 +118,21 @@ def _switch(names: list[str], *, on: bool) -> None:
     word = "enabled" if on else "disabled"
     for name in dict.fromkeys(names):
         print(f"{name} is {word}{'' if name in changed else ' already'}")
+    if not on:
+        _say_where_served(settings, names)
     if on:
         _say_missing(_missing(settings, lock[name]) for name in dict.fromkeys(names))
+
+
+def _say_where_served(settings: Settings, names: list[str]) -> None:
+    """Disabling takes a server out of what globs reach; a profile that names it says so itself."""
+    from gateway.profiles.files import ProfileFiles
+    from gateway.profiles.schema import Profile
+
+    for profile, found in ProfileFiles(settings.profiles_dir).load_all().items():
+        for name in names:
+            if isinstance(found, Profile) and name in found.servers:
+                sys.stderr.write(f"the profile {profile} still serves {name}: hm profile remove {profile} {name}\n")
 
 
 def _missing(settings: Settings, server: LockedServer) -> list[SecretId]:

@@ -109,6 +109,30 @@ async def test_a_profile_s_values_and_limits_reach_the_sandbox_and_other_profile
     assert admitted >= set(SERVERS)
 
 
+RULE = """@id("own.no-more-memory")
+@reason("no server gets more memory here")
+@remedy("take the limit out of the profile")
+forbid (principal, action == Action::"run", resource) when { context.relaxations.contains("memory_mb") };
+"""
+
+
+async def test_a_limit_beyond_the_entry_s_is_decided_by_the_policies_that_decide_about_the_entry_s(
+    served: tuple[Gateway, Http], settings: Settings
+) -> None:
+    _, http = served
+    rule = settings.home / "policies" / "own.cedar"
+    rule.parent.mkdir(exist_ok=True)
+    rule.write_text(RULE)
+    try:
+        work, question = http.at("work"), tool_call("calculate", {"expression": "2+2"})
+        refused = await work.call(await work.initialize(), "tools/call", question)
+        assert refused["error"]["data"]["code"] == "admission.denied"
+        assert "no server gets more memory here" in refused["error"]["message"]
+        assert "4" in text(await http.call(await http.initialize(), "tools/call", question))
+    finally:
+        rule.unlink()
+
+
 async def test_a_conversation_finds_adds_executes_and_scripts_without_a_server_listed(
     served: tuple[Gateway, Http], own_engine: Engine, settings: Settings
 ) -> None:

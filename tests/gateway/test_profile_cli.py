@@ -133,3 +133,9 @@ def test_a_broken_file_is_listed_as_such_and_the_others_are_shown(hm: Any, setti
     status, out, err = hm("profile", "ls")
     assert (status, "cannot be read" in out, "default" in out) == (0, True, True)
     assert "bad.yaml:1: servers" in err
+
+
+def test_disabling_a_server_says_which_profiles_still_name_it(hm: Any) -> None:
+    hm("profile", "create", "work", "alpha")
+    assert "hm profile remove work alpha" in hm("server", "disable", "alpha")[2]
+    assert hm("server", "disable", "beta")[2] == ""
