@@ -178,6 +178,14 @@ def lock(name: Name, root: Root = None) -> None:
         print(path)
 
 
+@app.command("schema")
+def schema() -> None:
+    """Print the form of server.yaml as JSON Schema."""
+    from registry.json_schema import document
+
+    sys.stdout.write(document().decode())
+
+
 @app.command("show")
 def show(name: Name, as_json: Json = False, root: Root = None) -> None:
     """An entry as it is read, with what it is allowed and what was built of it."""

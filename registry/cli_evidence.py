@@ -12,10 +12,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from harbourmaster.core.files import write_atomic
 from harbourmaster.core.settings import Settings
 from policies.evidence import Evidence
+from policies.keys import SigningKey
 from registry.cli_verify import find_target, verifier_of
 from registry.export import export as export_to
+from registry.export import statement_of
 from registry.oci.layout import OciLayout
 
 _WORD = re.compile(r"[A-Za-z0-9.+-]+")
@@ -45,15 +48,23 @@ def show(
 @app.command()
 def export(
     image: Image,
-    output: Annotated[Path, typer.Option("--output", "-o", help="a directory that does not exist yet")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="a directory that does not exist yet, or a .json file")
+    ],
 ) -> None:
-    """Write image, papers and keys into a directory that anyone can check, offline."""
+    """Write image, papers and keys into a directory, or the papers alone into one signed statement: checked offline by anyone."""
     settings = Settings.load()
     layout = OciLayout(settings.oci_dir)
     target = find_target(settings, layout, image, offline=True)
     verifier = verifier_of(settings, layout)
     evidence = verifier.verify(target)
-    export_to(layout, evidence, verifier.requirement(target), output, tag=target.ref)
+    key = SigningKey.load_or_create(settings.keys_dir)
+    statement = statement_of(layout, evidence, verifier.policies.digest, key)
+    if output.suffix == ".json":
+        write_atomic(output, statement)
+        typer.echo(f"{output}: {evidence.name}, image {evidence.image}; check it with: hm verify --offline {output}")
+        return
+    export_to(layout, evidence, verifier.requirement(target), output, tag=target.ref, statement=statement)
     typer.echo(f"{output}: {evidence.name}, image {evidence.image}; {output / 'README.txt'} says how to check it")
 
 

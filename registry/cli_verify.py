@@ -28,7 +28,12 @@ _WIDTH = 14  # of the longest link's name
 
 
 def verify(
-    image: Annotated[str, typer.Argument(metavar="NAME|IMAGE", help="a server, or an image's tag or manifest digest")],
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|IMAGE|FILE", help="a server, an image's tag or manifest digest, or an evidence statement"
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object with every link")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="use only what is on this machine")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="read the SBOM again from the layers and compare")] = False,
@@ -38,6 +43,9 @@ def verify(
 ) -> None:
     """Check an image's papers, link by link; every byte that is vouched for is read."""
     settings = Settings.load()
+    if image.endswith(".json") and Path(image).is_file():
+        _verify_statement(settings, Path(image), as_json, offline)
+        return
     images = OciLayout(layout_in(layout) if layout else settings.oci_dir)
     target = find_target(settings, images, image, tier=tier, offline=offline)
     held = Engine.connect(settings) if engine and layout is None else None
@@ -53,6 +61,23 @@ def verify(
     elif show:
         show.reach(target.facts.hosts)
         show.end(f"{target.name} is {evidence.image}, and may run as tier {evidence.tier}")
+
+
+def _verify_statement(settings: Settings, path: Path, as_json: bool, offline: bool) -> None:
+    """The papers in an exported statement; the image's own bytes are not in it."""
+    from registry.summary import MAX_BYTES, check
+
+    with path.open("rb") as f:
+        raw = f.read(MAX_BYTES + 1)
+    show = None if as_json else _Printer(Target(path.name, "", "evidence statement"))
+    summary = check(raw, TrustPolicy.load(settings), offline=offline, on_link=show)
+    if as_json:
+        sys.stdout.write(json.dumps({"verified": True, **summary.as_dict()}, ensure_ascii=False) + "\n")
+    elif show:
+        word = (
+            f"{summary.name} is {summary.image} (tier {summary.tier}); the exporter admitted it {summary.verified_at}"
+        )
+        show.end(word, verdict="stands")
 
 
 class _Printer:
@@ -73,8 +98,8 @@ class _Printer:
             line = f"{'':14}{'network':<{_WIDTH}} {', '.join(hosts)}"
             self._console.print(Text(line))
 
-    def end(self, message: str) -> None:
-        self._console.print(Text.assemble(("  ✔ admitted  ", "green"), message))
+    def end(self, message: str, *, verdict: str = "admitted") -> None:
+        self._console.print(Text.assemble((f"  ✔ {verdict:<10}", "green"), message))
 
 
 def find_target(

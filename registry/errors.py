@@ -9,6 +9,7 @@ HarbourError
 |   |-- LayoutInvalid        layout.invalid             oci-layout or index.json is not what image-spec 1.1 says
 |   |-- CatalogInvalid       catalog.invalid            what a reference names is no catalog artifact
 |   |-- CatalogRolledBack    catalog.rolled_back        a signed catalog is older than the one that was read before
+|   |-- SummaryInvalid       evidence.invalid           a file is no evidence statement
 |   |-- ManifestInvalid      manifest.invalid           a manifest or config is not what image-spec 1.1 says
 |   |-- ArchiveInvalid       archive.invalid            an engine's image archive is broken or hostile
 |   |-- FilesystemInvalid    image.filesystem           a layer is not a tar that can be read
@@ -56,6 +57,10 @@ class CatalogInvalid(IntegrityError):
 
 class CatalogRolledBack(IntegrityError):
     code = "catalog.rolled_back"
+
+
+class SummaryInvalid(IntegrityError):
+    code = "evidence.invalid"
 
 
 class ManifestInvalid(IntegrityError):

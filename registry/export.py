@@ -5,6 +5,7 @@ bundles/*.json       the Sigstore bundles as they are attached
 sbom.cdx.json ...    what they say, unpacked for reading
 keys/*.pub           the trusted keys that signed them
 evidence.json        the chain, link by link
+evidence.intoto.json the same with the bundles, as one signed in-toto statement (registry/summary.py)
 README.txt           how to check
 """
 
@@ -17,9 +18,11 @@ from harbourmaster.core.digests import hex_of
 from harbourmaster.core.errors import UsageError
 from harbourmaster.core.files import write_atomic
 from policies.evidence import AttestationFact, Evidence
+from policies.keys import SigningKey
 from policies.trust import Requirement
 from registry.oci.layout import OciLayout
 from registry.oci.transfer import copy_image
+from registry.summary import summarise
 
 _README = """Evidence for {name}
 image {image}
@@ -29,6 +32,10 @@ Check it with Harbourmaster, offline:
     hm verify --layout . --offline --no-engine {image}
 
 (its trust.yaml must name the signer: {signer})
+
+Check the papers alone, without the image, offline:
+
+    hm verify --offline evidence.intoto.json
 
 Check it with cosign 3, offline, for instance the SBOM:
 
@@ -41,12 +48,32 @@ Look at the image itself:
 """
 
 
-def export(layout: OciLayout, evidence: Evidence, requirement: Requirement, directory: Path, *, tag: str) -> list[Path]:
+def statement_of(layout: OciLayout, evidence: Evidence, policy_set: str, key: SigningKey) -> bytes:
+    """All that was verified about an image as one signed in-toto statement, its papers' bundles inside."""
+    papers = {"sbom": evidence.sbom, "provenance": evidence.provenance, "listing": evidence.listing}
+    bundles = {name: _bundle(layout, paper) for name, paper in papers.items() if paper}
+    signatures = [link.digest for link in evidence.links if link.name == "signature"]
+    if evidence.signature and evidence.signature.kind != "cosign" and signatures:
+        bundles["signature"] = layout.read_blob(signatures[0])
+    return summarise(evidence, bundles, policy_set, key)
+
+
+def export(
+    layout: OciLayout,
+    evidence: Evidence,
+    requirement: Requirement,
+    directory: Path,
+    *,
+    tag: str,
+    statement: bytes = b"",
+) -> list[Path]:
     """Write the export into ``directory``, which must be empty or absent; returns the files written beside ``oci/``."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} is not an empty directory", remedy="name a new one")
     copy_image(layout, OciLayout(directory / "oci"), evidence.image, tag=tag)
     written = [_write(directory / "evidence.json", _json(evidence.as_dict()))]
+    if statement:
+        written.append(_write(directory / "evidence.intoto.json", statement))
     papers = {"sbom.cdx": evidence.sbom, "provenance": evidence.provenance, "listing": evidence.listing}
     for name, paper in papers.items():
         if paper:

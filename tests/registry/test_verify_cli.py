@@ -122,7 +122,8 @@ def test_an_export_is_verified_where_nothing_else_is(
     done = hm("evidence", "export", "tiny:1", "-o", str(out))
     assert done.returncode == 0, done.stderr
     assert {p.name for p in out.iterdir()} == {
-        "oci", "bundles", "keys", "evidence.json", "sbom.cdx.json", "provenance.json", "listing.json", "README.txt",
+        "oci", "bundles", "keys", "evidence.json", "evidence.intoto.json", "sbom.cdx.json", "provenance.json",
+        "listing.json", "README.txt",
     }  # fmt: skip
     (key,) = (out / "keys").iterdir()
     elsewhere = tmp_path / "elsewhere"
