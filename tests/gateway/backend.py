@@ -43,8 +43,22 @@ TOOLS = [
     tool("flaky", annotations={"idempotentHint": True}),
     tool("fragile"),
     tool(
+        "media",
+        outputSchema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+        annotations={"readOnlyHint": True},
+        icons=[{"src": "data:image/png;base64,AA==", "mimeType": "image/png"}],
+    ),
+    tool("ask"),
+    tool(
         "region", inputSchema={"type": "object", "properties": {"where": {"type": "string", "x-mcp-header": "Where"}}}
     ),
+]
+MEDIA = [
+    {"type": "text", "text": "a", "annotations": {"audience": ["user"], "priority": 0.5}},
+    {"type": "image", "data": "iVBORw0KGgo=", "mimeType": "image/png", "x-made-up": 1},
+    {"type": "audio", "data": "UklGRg==", "mimeType": "audio/wav", "_meta": {"x": 1}},
+    {"type": "resource", "resource": {"uri": "note://in", "text": "embedded", "mimeType": "text/plain"}},
+    {"type": "resource_link", "uri": "note://one", "name": "one", "size": 3},
 ]
 PROMPTS = [{"name": "greet", "arguments": [{"name": "who"}]}]
 RESOURCES = [{"uri": "note://one", "name": "one"}]
@@ -196,7 +210,9 @@ class Backend:
             code = -32602 if self.modern else -32002
             self.say(id=request_id, error={"code": code, "message": "no such note", "data": {"uri": params["uri"]}})
             return
-        self.say(id=request_id, result={"contents": [{"uri": params["uri"], "text": f"{self.name} {params['uri']}"}]})
+        hints = {"ttlMs": 60000, "cacheScope": "public", "resultType": "complete"} if self.modern else {}
+        contents = [{"uri": params["uri"], "text": f"{self.name} {params['uri']}"}]
+        self.say(id=request_id, result={"contents": contents, **hints})
 
     def on_completion_complete(self, request_id: Any, params: dict[str, Any]) -> None:
         ref = params["ref"]
@@ -317,6 +333,14 @@ class Backend:
     def tool_elicit(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         schema = {"type": "object", "properties": {"name": {"type": "string", "default": "Ada"}}}
         self.put(request_id, params, "elicitation/create", {"message": "Who?", "requestedSchema": schema})
+
+    def tool_ask(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        """Whatever the arguments say."""
+        self.put(request_id, params, arguments["method"], arguments["params"])
+
+    def tool_media(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
+        result = {"content": MEDIA, "structuredContent": {"n": 1, "x-made-up": [None]}}
+        self.say(id=request_id, result=result | ({"resultType": "complete"} if self.modern else {}))
 
     def tool_both(self, request_id: Any, arguments: dict[str, Any], params: dict[str, Any]) -> None:
         self.ask(request_id, "elicitation/create", {"message": "Who?"})
