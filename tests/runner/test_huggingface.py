@@ -120,7 +120,7 @@ def hub(weights: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         hub.port = server.server_port
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.port}")
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield hub
         server.shutdown()

@@ -138,7 +138,7 @@ class Hubs(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hubs() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hubs) as hub:
-        thread = threading.Thread(target=hub.serve_forever)
+        thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{hub.server_port}"
         hub.shutdown()
