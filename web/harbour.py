@@ -12,6 +12,7 @@ from gateway.clients.places import Places
 from harbourmaster.core.settings import Settings
 from web.access import Access
 from web.docks import Docks
+from web.jobs import Jobs, Say
 from web.models import Models
 
 
@@ -37,6 +38,11 @@ class Harbour:
     held: Callable[[], list[HeldServer]]
     approve: Callable[[str, str], None]
     """Server, pin: serve it as it was found.  Raises when that is not what is held now."""
+    build: Callable[[str, Say], None]
+    """A starter server: built, papered, verified and locked, as `hm up --servers NAME` does.  Minutes."""
+    adopt: Callable[[str, Say], None]
+    """A server of another catalog: pulled, verified and locked, as `hm catalog add NAME --yes` does.  Minutes."""
+    jobs: Jobs
     record: Callable[[Mapping[str, Any]], None]
     """On the audit, on disk, before it is done."""
     docks: Docks

@@ -15,13 +15,17 @@ from gateway.lock import read_lock
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.settings import Settings
 from harbourmaster.up import relocking
+from harbourmaster.up.adopting import adopt
 from harbourmaster.up.doctor import examine
 from harbourmaster.up.report import status_report
+from harbourmaster.up.servers import prepare
+from sandbox.engine import Engine
 from web.access import Access
 from web.connecting import places
 from web.docks import Docks
 from web.errors import Stale
 from web.harbour import Harbour, HeldServer
+from web.jobs import Jobs, Say
 from web.models import Models
 from web.stock import Stock
 from web.underway import underway
@@ -46,6 +50,9 @@ def composed_console(settings: Settings) -> Iterator[Harbour]:
                 report=lambda: status_report(settings),
                 held=lambda: held(settings),
                 approve=lambda name, pin: approve(settings, name, pin),
+                build=lambda name, say: build(settings, name, say),
+                adopt=lambda name, say: take_over(settings, store, name, say),
+                jobs=Jobs(),
                 record=lambda facts: record(settings, facts),
                 docks=docks,
                 models=Models(f"http://127.0.0.1:{settings.runner_port}"),
@@ -78,6 +85,22 @@ def approve(settings: Settings, name: str, pin: str) -> None:
     if server and parts and approved(server, parts).pin != pin:
         raise Stale(f"{name} says something else than you were shown", remedy="look at the change again")
     relocking.approve(settings, name, lambda line: None, yes=True)
+
+
+def build(settings: Settings, name: str, say: Say) -> None:
+    """As `hm up --servers NAME`, without running anything."""
+    engine = Engine.connect(settings)
+    try:
+        prepared = prepare(settings, engine, (name,), yes=False, say=say)
+    finally:
+        engine.close()
+    if name in prepared.failed:
+        raise prepared.failed[name]
+
+
+def take_over(settings: Settings, store: Store, name: str, say: Say) -> None:
+    """As `hm catalog add NAME --yes`: the person has seen what it may touch and pressed the button."""
+    adopt(settings, store, name, say, yes=True, progress=lambda server, stage, fraction: say(stage))
 
 
 def record(settings: Settings, facts: Mapping[str, Any]) -> None:

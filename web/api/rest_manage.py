@@ -14,6 +14,7 @@ from gateway.profiles.files import ProfileFiles
 from gateway.profiles.schema import Profile, ServerRules
 from gateway.profiles.view import DEFAULT
 from web import connecting, deeds
+from web.jobs import Job
 from web.pages.profiles import all_profiles
 from web.render import harbour_of
 from web.requests import ApiAdmin, ApiOperator, ApiViewer
@@ -61,6 +62,34 @@ def enable(request: Request, who: ApiOperator, name: str) -> Json:
 @router.post("/locked/{name}/disable")
 def disable(request: Request, who: ApiOperator, name: str) -> Json:
     return {"enabled": False, "changed": deeds.switch(harbour_of(request), who, name, on=False)}
+
+
+@router.post("/locked/{name}/build")
+def build(request: Request, who: ApiOperator, name: str) -> Json:
+    """Begins; GET /api/jobs/{name} says how far it is."""
+    harbour = harbour_of(request)
+    deeds.note(harbour, who, "build", server=name)
+    return _job(harbour.jobs.start(name, "build", lambda say: harbour.build(name, say)))
+
+
+@router.post("/locked/{name}/adopt")
+def adopt(request: Request, who: ApiAdmin, name: str) -> Json:
+    """Take a server of another catalog over: begins."""
+    harbour = harbour_of(request)
+    deeds.note(harbour, who, "adopt", server=name)
+    return _job(harbour.jobs.start(name, "adopt", lambda say: harbour.adopt(name, say)))
+
+
+@router.get("/jobs/{name:path}")
+def job(request: Request, who: ApiViewer, name: str) -> Json | None:
+    """What is being done for a server, or was done last; null when nothing was."""
+    found = harbour_of(request).jobs.of(name)
+    return _job(found) if found else None
+
+
+def _job(found: Job) -> Json:
+    error = found.error.as_dict() if found.error else None
+    return {"server": found.server, "what": found.what, "state": found.state, "stage": found.stage, "error": error}
 
 
 @router.put("/locked/{name}/config")

@@ -16,7 +16,7 @@ from web.harbour import Harbour
 from web.identity import Who
 from web.pages.catalog import has_advisories
 from web.render import harbour_of, page
-from web.requests import CheckedForm, Operator, Viewer
+from web.requests import Admin, CheckedForm, Operator, Viewer
 from web.ship import ship, verdict, version_diff
 
 router = APIRouter()
@@ -44,6 +44,8 @@ def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
         "advisories": advisories,
         "verdict": verdict(found["server"], advisories=advisories),
         "config": _config(harbour, name) if found["locked"] else {},
+        "job": harbour.jobs.of(name),
+        "starter": (harbour.settings.servers_dir / name / "server.yaml").is_file() and "/" not in name,
         "connections": connecting.connections(harbour.settings, harbour.places, with_token=who.may("operator")),
     }
 
@@ -73,6 +75,34 @@ def disable(request: Request, who: Operator, form: CheckedForm) -> Response:
     name = deeds.required(form.get("name"), "the server's name")
     deeds.switch(harbour_of(request), who, name, on=False)
     return _back(name, "disabled")
+
+
+@router.post("/do/build")
+def build(request: Request, who: Operator, form: CheckedForm) -> Response:
+    """In the background: its own page shows how far it is."""
+    harbour = harbour_of(request)
+    name = deeds.required(form.get("name"), "the server's name")
+    deeds.note(harbour, who, "build", server=name)
+    harbour.jobs.start(name, "build", lambda say: harbour.build(name, say))
+    return RedirectResponse(f"/servers/{quote(name, safe='/')}", 303)
+
+
+@router.post("/do/adopt")
+def adopt(request: Request, who: Admin, form: CheckedForm) -> Response:
+    harbour = harbour_of(request)
+    name = deeds.required(form.get("name"), "the server's name")
+    deeds.note(harbour, who, "adopt", server=name)
+    harbour.jobs.start(name, "adopt", lambda say: harbour.adopt(name, say))
+    return RedirectResponse(f"/servers/{quote(name, safe='/')}", 303)
+
+
+@router.get("/jobs/{name:path}")
+def job(request: Request, who: Viewer, name: str) -> Response:
+    found = harbour_of(request).jobs.of(name)
+    response = page(request, who, "job.html", {"job": found})
+    if found is None or not found.active:
+        response.headers["HX-Refresh"] = "true"  # the page is another one now
+    return response
 
 
 @router.post("/do/configure")
