@@ -131,7 +131,7 @@ class Gateway:
         self._profiles = profiles
         known = profiles.load_all() if profiles is not None else {}
         self.views = Views(servers, known, SERVER_INFO, limits=limits, dynamic=dynamic, code=code is not None)
-        self._forwarder.own = self._own_tools(catalog, code)
+        self._forwarder.own = self._own_tools(append, catalog, code)
         self.router = Router(self._forwarder)
         self._modern: dict[tuple[str, str, str], ModernClient] = {}
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
@@ -139,7 +139,7 @@ class Gateway:
         self.began = 0.0  # the event loop's time
         self._complaint = ""
 
-    def _own_tools(self, catalog: Catalog | None, code: Callable[[], LockedServer] | None) -> OwnTools:
+    def _own_tools(self, append: Append, catalog: Catalog | None, code: Callable[[], LockedServer] | None) -> OwnTools:
         conversations = Conversations(
             self.views,
             SERVER_INFO,
@@ -148,6 +148,7 @@ class Gateway:
             refit=self.refit,
             keep=self._profiles.keep if self._profiles is not None else None,
             catalog=catalog,
+            append=append,
         )
         own = OwnTools(self._forwarder.forward, conversations)
         if code is not None:

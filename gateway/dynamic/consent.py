@@ -58,6 +58,7 @@ def words(server: LockedServer) -> str:
 def question(server: LockedServer) -> dict[str, Any]:
     """The parameters of ``elicitation/create``."""
     return {
+        "mode": "form",
         "message": f"Add the server {server.name} to this conversation?\n\n{words(server)}",
         "requestedSchema": {
             "type": "object",

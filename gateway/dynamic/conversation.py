@@ -33,6 +33,7 @@ from gateway.profiles.schema import ServerRules
 from gateway.profiles.select import matches
 from gateway.profiles.values import check, schemas
 from gateway.profiles.views import Views
+from gateway.record import Append
 from harbourmaster.core.errors import HarbourError
 
 MAX_ADDED: Final = 50  # servers that one client may have added; each is a sandbox when it is used
@@ -54,11 +55,13 @@ class Conversations:
         may: May,
         admit: Callable[[LockedServer], Awaitable[Any]],
         refit: Refit,
+        append: Append,
         keep: Keep | None = None,
         catalog: Catalog | None = None,
     ) -> None:
         self._views, self._info = views, info
-        self._may, self._admit, self._refit, self._keep, self._catalog = may, admit, refit, keep, catalog
+        self._may, self._admit, self._refit, self._append = may, admit, refit, append
+        self._keep, self._catalog = keep, catalog
         self._search = ToolSearch()
 
     # -- mcp-find
@@ -127,6 +130,8 @@ class Conversations:
         ground = self._ground(client)  # time has passed: a person was asked, papers were read
         if consent.digest(await self._usable(client, ground, own.wishes, name)) != consent.digest(server):
             raise ConsentMoved(f"{name} changed while it was added", remedy=f"call {ADD} again")
+        how = "profile" if name in ground.selection.servers else "person"
+        self._record(client, "add", name, by=how, agreed=consent.digest(server))
         self._wish(client, own, replace(own.wishes, added=(*own.wishes.added, name)))
         await self._persist(ground, own.wishes, name)
         return said(self._added(client, name, "added"))
@@ -135,6 +140,7 @@ class Conversations:
         name, own = _name(given, "name"), self._additions(client, self._ground(client))
         if name not in own.wishes.added:
             raise NotFound(f"{name} was not added", remedy=f"added: {', '.join(own.wishes.added) or 'none'}")
+        self._record(client, "remove", name)
         self._wish(client, own, _without(own.wishes, name))
         return said({"server": name, "state": "removed"})
 
@@ -196,12 +202,18 @@ class Conversations:
         again = name in wishes.added and name not in ground.selection.servers
         if again:  # what a person agreed to had other values
             wishes = replace(wishes, added=tuple(each for each in wishes.added if each != name))
+        self._record(client, "configure", name, parameters=sorted(values))
         self._wish(client, own, wishes)
         if name in ground.selection.servers:
             await self._persist(ground, wishes, name)
         return said({"server": name, "set": sorted(values), **({"note": f"add it again: {ADD}"} if again else {})})
 
     # -- what a client has
+
+    def _record(self, client: Downstream, event: str, server: str, **more: Any) -> None:
+        """Never values.  Raises what the audit raises: what cannot be recorded does not happen."""
+        who = {"principal": client.principal.name, "session": client.label, "profile": client.view.name}
+        self._append({"kind": "dynamic", "event": event, "server": server, **who, **more})
 
     def _ground(self, client: Downstream) -> Ground:
         ground = self._views.ground(client.view)

@@ -54,6 +54,11 @@ async def served(settings: Settings, world: World) -> AsyncIterator[tuple[Gatewa
         yield pair
 
 
+APPROVE = """@id("own.ask") @reason("counting is serious") @remedy("ask") @approval("client")
+forbid (principal, action == Action::"call", resource) when { resource.name == "counter" };
+"""
+
+
 async def call(http: Http, session: str, tool: str, /, **arguments: Any) -> Any:
     """The result; notices of changed lists may come before it."""
     reply = await http.call(session, "tools/call", tool_call(tool, arguments))
@@ -159,6 +164,22 @@ async def test_a_server_is_added_only_with_a_yes_to_exactly_what_it_may_touch(ht
     assert added["structuredContent"]["tools"] == ["tide_table", "tides__echo"]
     assert await names(http, session) == OWN | {"tide_table", "tides__echo"}
     assert world.started == []
+
+
+async def test_what_is_added_by_whose_yes_and_what_is_removed_is_on_record(http: Http, world: World) -> None:
+    session = await http.initialize()
+    asked = await call(http, session, "mcp-add", name="tides")
+    await call(http, session, "mcp-add", name="tides", accept=asked["structuredContent"]["accept"])
+    await call(http, session, "mcp-add", name="alpha")
+    await call(http, session, "mcp-remove", name="tides")
+    found = [r for r in world.records if r["kind"] == "dynamic"]
+    assert [(r["event"], r["server"], r.get("by")) for r in found] == [
+        ("add", "tides", "person"),
+        ("add", "alpha", "profile"),
+        ("remove", "tides", None),
+    ]
+    assert found[0]["agreed"] == asked["structuredContent"]["accept"]
+    assert {(r["principal"], r["profile"]) for r in found} == {("default", "default")}
 
 
 async def test_what_is_added_renames_nothing_and_concerns_one_session_alone(http: Http) -> None:
@@ -330,3 +351,35 @@ async def test_a_server_s_question_within_mcp_exec_reaches_the_modern_client_and
     answer = {"inputResponses": {key: {"action": "accept", "content": {"name": "Bo"}}}}
     done = await modern(http, "mcp-exec", {"name": "elicit"}, can, **answer, requestState=asked["requestState"])
     assert json.loads(done["content"][0]["text"])["content"] == {"name": "Bo"}
+
+
+async def test_a_tool_that_wants_a_person_s_yes_gets_it_through_mcp_exec_in_both_eras(
+    settings: Settings, world: World
+) -> None:
+    folder = settings.home / "policies" / "calls"
+    folder.mkdir(parents=True)
+    (folder / "own.cedar").write_text(APPROVE)
+    write(settings, "default", {"dynamic": True, "servers": {"*": None}})
+    async with serving(settings, world) as (gateway, http):
+        http = Http(http.port, gateway.tokens.create("plain"))
+        can = {"elicitation": {}}
+        asked = await modern(http, "mcp-exec", {"name": "counter"}, can)
+        assert asked["resultType"] == "input_required"
+        (key,) = asked["inputRequests"]
+        no = {"inputResponses": {key: {"action": "decline"}}, "requestState": asked["requestState"]}
+        body = rpc("tools/call", enveloped(tool_call("mcp-exec", {"name": "counter"}, **no), can))
+        headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "mcp-exec"}
+        assert (await http.request(body=body, **headers)).json["error"]["data"]["code"] == "approval.denied"
+        assert world.started == []
+        session = await http.initialize(capabilities=can)
+        body = rpc("tools/call", tool_call("mcp-exec", {"name": "counter"}))
+        async with http.events(body=body, Mcp_Session_Id=session) as following:
+            question = await following()
+            assert question["method"] == "elicitation/create"
+            yes = {"action": "accept", "content": _yes(question["params"]["requestedSchema"])}
+            await http.request(body={"jsonrpc": "2.0", "id": question["id"], "result": yes}, Mcp_Session_Id=session)
+            assert text(await following()) == "1"
+
+
+def _yes(schema: Any) -> dict[str, bool]:
+    return {name: True for name, each in schema["properties"].items() if each["type"] == "boolean"}
