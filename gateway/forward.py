@@ -130,8 +130,8 @@ class Forwarder:
                 client.leave(call)
                 self._gate.leave(call)
                 upstream = call.upstream
-                if upstream is not None and not call.parked:
-                    self._leases.done(upstream)
+                if upstream is not None:
+                    self._leases.done(upstream, parked=call.parked)
             seconds = time.perf_counter() - began
             record = _record(client, method, route, upstream, outcome, code, seconds)
             lost = self._recorder.call(self._explained(record, call, refused))
@@ -177,12 +177,12 @@ class Forwarder:
             if upstream.modern and call.method in SUBSCRIPTIONS:
                 return await _subscribed(upstream, call.method, route, self._timeout)
             self._send(client, call, upstream, body)
+        else:
+            self._leases.claim(upstream)
         try:
             reply = await call.turn
         except ServerExited:
-            if not is_repeatable(upstream.server, call.method, route.name) or not self._leases.repeatable(
-                upstream, client
-            ):
+            if not is_repeatable(upstream.server, call.method, route.name) or not self._leases.repeatable(upstream):
                 raise
             upstream, reply = await self._again(client, call, route, body)
         if reply is ASKED and isinstance(client, ModernClient):
@@ -205,6 +205,7 @@ class Forwarder:
         """Make the call once more, in a fresh sandbox: its server ended in the middle of it."""
         if call.upstream is not None:
             self._leases.done(call.upstream)
+            call.upstream = None
         self._leases.counters["retries"] += 1
         call.next_turn(client.loop, self._timeout)
         upstream = call.upstream = await self._connection(client, client.index.servers[route.server], call.method)
@@ -218,6 +219,7 @@ class Forwarder:
         now = client.loop.time()
         upstream = self._leases.ready(client, server, now)
         if upstream is not None and self._admissions.fresh(server, now):
+            self._leases.claim(upstream)
             return upstream
         problem = client.index.problems.get(server.name)
         if problem is not None:
@@ -246,10 +248,10 @@ class Forwarder:
                 _follow_level(upstream, call.log_level)
             else:
                 body["params"] = upstream.with_envelope(params, client.capabilities, client.log_level)
-        upstream.send(call, body)
-
         if call.span is not None:
             call.span.inject(body["params"])
+        upstream.send(call, body)
+
     async def subscribe(self, client: Downstream, uri: str) -> bool:
         """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, will not or may not."""
         began, route, upstream, outcome, code = time.perf_counter(), None, None, "refused", ""
@@ -269,6 +271,8 @@ class Forwarder:
             outcome = _outcome(reply)
         except HarbourError as e:
             outcome, code = _kind(e), e.code
+        if upstream is not None:
+            self._leases.done(upstream)
         lost = self._recorder.call(
             _record(client, "resources/subscribe", route, upstream, outcome, code, time.perf_counter() - began)
         )

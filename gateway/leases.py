@@ -83,7 +83,6 @@ class Leases:
         )
         self._all: set[Lease] = set()
         self._shared: dict[tuple[str, str, str], Shared] = {}
-        self._by_upstream: dict[Upstream, Lease] = {}  # of single calls
         self._ending: set[asyncio.Task[None]] = set()
         self._scales = Scales(self.footprints)
         self._closed = False
@@ -115,20 +114,26 @@ class Leases:
         """
         if per_call(server) and not own:
             lease = self._begin(holder, server, CALL)
-            self._by_upstream[lease.upstream] = lease
         elif is_stateless(server) and not own and server.name not in holder.leases:
             lease = self._share(holder, server)
         else:
             lease = self._own(holder, server)
+        lease.claims += 1
         if lease.task is not None and not lease.ready:
             try:
                 await asyncio.shield(lease.task)
-            except asyncio.CancelledError:
+            except BaseException:
+                lease.claims -= 1
                 if lease.kind == CALL:
                     self.end(lease)
                 raise
         lease.uses += 1
         return lease.upstream
+
+    def claim(self, upstream: Upstream) -> None:
+        """A call goes on over a connection that was there; ``done`` ends what this and ``open`` begin."""
+        if upstream.lease is not None:
+            upstream.lease.claims += 1
 
     def _own(self, holder: Holder, server: LockedServer) -> Lease:
         lease = holder.leases.get(server.name)
@@ -159,20 +164,20 @@ class Leases:
         least.used = least.upstream.loop.time()
         return least
 
-    def done(self, upstream: Upstream) -> None:
-        """A call over ``upstream`` has ended."""
-        if self._by_upstream:
-            lease = self._by_upstream.pop(upstream, None)
-            if lease is not None:
+    def done(self, upstream: Upstream, *, parked: bool = False) -> None:
+        """A call over ``upstream`` has ended, or (``parked``) waits for a person."""
+        lease = upstream.lease
+        if lease is not None:
+            lease.claims -= 1
+            if lease.kind == CALL and not parked:
                 self.end(lease)
         if self.places.waiting:
             self.places.press()
 
-    def repeatable(self, upstream: Upstream, holder: Holder) -> bool:
+    def repeatable(self, upstream: Upstream) -> bool:
         """Whether a call that ``upstream`` failed can be made again without losing anything the server remembered."""
-        lease = self._by_upstream.get(upstream) or holder.leases.get(upstream.server.name)
-        own = lease is not None and lease.upstream is upstream and lease.kind == OWN
-        return not own or (lease is not None and (lease.uses <= 1 or is_stateless(lease.server)))
+        lease = upstream.lease
+        return lease is None or lease.kind != OWN or lease.uses <= 1 or is_stateless(lease.server)
 
     # -- beginning
 
@@ -181,6 +186,7 @@ class Leases:
             raise _shutting_down()
         loop = asyncio.get_running_loop()
         lease = Lease(holder, server, Upstream(server, holder, loop, self._report), loop.time(), kind)
+        lease.upstream.lease = lease
         self._all.add(lease)
         lease.task = loop.create_task(self._start(lease))
         lease.task.add_done_callback(_retrieve)
@@ -210,9 +216,7 @@ class Leases:
         admitted, stamp = await self._admit(server), await self._stamp(server)
         spare = await self.pool.take(server, lease.holder, promise, admitted, stamp)
         if spare is not None:
-            if self._by_upstream.pop(lease.upstream, None) is not None:
-                self._by_upstream[spare] = lease
-            lease.upstream, lease.held = spare, True
+            spare.lease, lease.upstream, lease.held = lease, spare, True
             self._tell(lease, "warm_hits", "lease.warm")
             return
         await self.places.take(server.name)
@@ -232,7 +236,6 @@ class Leases:
         if lease not in self._all:
             return
         self._all.discard(lease)
-        self._by_upstream.pop(lease.upstream, None)
         if lease.holder.leases.get(lease.server.name) is lease:
             del lease.holder.leases[lease.server.name]
         if isinstance(lease.holder, Shared) and lease in lease.holder.sandboxes:
@@ -285,7 +288,7 @@ class Leases:
         """``holder`` left."""
         for lease in tuple(holder.leases.values()):
             self.end(lease)
-        for lease in [x for x in self._by_upstream.values() if x.holder is holder]:
+        for lease in [x for x in self._all if x.kind == CALL and x.holder is holder]:
             self.end(lease)
         for call in [c for c in holder.calls.values() if c.upstream is not None and c.upstream.peer is not holder]:
             assert call.upstream is not None

@@ -21,9 +21,9 @@ SHARED: Final = "shared"
 
 
 class Lease:
-    """``task`` starts it; ``held``: whether it has a place; ``uses``: how often it was handed to a call."""
+    """``task`` starts it; ``held``: whether it has a place; ``claims``: calls that have it now; ``uses``: that ever had it."""
 
-    __slots__ = ("held", "holder", "kind", "ready", "server", "task", "upstream", "used", "uses", "weighed")
+    __slots__ = ("claims", "held", "holder", "kind", "ready", "server", "task", "upstream", "used", "uses", "weighed")
 
     def __init__(self, holder: Holder, server: LockedServer, upstream: Upstream, now: float, kind: str = OWN) -> None:
         self.holder = holder
@@ -31,6 +31,7 @@ class Lease:
         self.upstream = upstream
         self.used = now
         self.kind = kind
+        self.claims = 0
         self.uses = 0
         self.ready = False
         self.held = False
@@ -39,7 +40,7 @@ class Lease:
 
     @property
     def busy(self) -> bool:
-        return not self.ready or bool(self.upstream.pending) or bool(self.upstream.subscriptions)
+        return not self.ready or self.claims > 0 or bool(self.upstream.pending) or bool(self.upstream.subscriptions)
 
     @property
     def kept(self) -> bool:

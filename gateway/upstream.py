@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mcp_types.jsonrpc import METHOD_NOT_FOUND
 
@@ -24,6 +24,9 @@ from gateway.pins import Pins, Report, unreported
 from gateway.watches import ACKNOWLEDGED, LISTS, Watches, lists_of, unstamp
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.redaction import IN_USE
+
+if TYPE_CHECKING:
+    from gateway.pool_lease import Lease
 
 log = logging.getLogger("gateway.upstream")
 
@@ -93,6 +96,7 @@ class Upstream:
         self.ended: HarbourError | None = None
         self.told = False  # whether a call failed because of the end, so that the client knows of it
         self.settled = False
+        self.lease: Lease | None = None  # whose connection this is, once somebody has it
         self.subscriptions: set[str] = set()
         self.pins = Pins(self, report)
         self._watches = Watches(loop)
