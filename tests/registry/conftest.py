@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import debianregistry
-import docker
 import gitproject
 import pytest
 
@@ -18,6 +17,7 @@ from registry.oci.layout import OciLayout
 from registry.pipeline import BuildResult, build_all
 from registry.schema import Entry, load_entries
 from sandbox.engine import Engine
+from tests.fixtures.known_images import only_known_images
 
 
 @dataclass(frozen=True)
@@ -69,25 +69,6 @@ def debian_registry(tmp_path: Path) -> Iterator[str]:
     """Debian's docker-registry on a free loopback port; no referrers API."""
     with debianregistry.running(tmp_path) as registry:
         yield registry.host
-
-
-class only_known_images:
-    """Removes the images of ours that were not in the engine before."""
-
-    def __init__(self, client: docker.DockerClient, *, keep: bool = False) -> None:
-        self._api, self._keep = client.api, keep
-        self._before = self._ours()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        for tag in set() if self._keep else self._ours() - self._before:
-            self._api.remove_image(tag, noprune=True)
-
-    def _ours(self) -> set[str]:
-        images = self._api.images("harbourmaster/*")
-        return {tag for image in images for tag in image["RepoTags"] or () if tag.startswith("harbourmaster/")}
 
 
 @pytest.fixture

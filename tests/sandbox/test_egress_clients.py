@@ -19,7 +19,7 @@ from registry.pipeline import build_all
 from registry.schema import load_entries
 from sandbox.engine import Engine
 from sandbox.profile import Profile
-from tests.registry.conftest import only_known_images
+from tests.fixtures.known_images import only_known_images
 from tests.sandbox.egress_world import World, serving
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
