@@ -49,7 +49,7 @@ def web_address(*candidates: object) -> str:
     for text in candidates:
         if not isinstance(text, str):
             continue
-        url = re.sub(r"^git\+|\.git$|#.*$", "", text.strip())
+        url = re.sub(r"^git\+|#.*$", "", text.strip()).removesuffix(".git")
         url = re.sub(r"^(?:git|ssh|http)://(?:git@)?", "https://", url)
         if re.fullmatch(r"https://[^\s<>\"']{3,490}", url):
             return url
