@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.gateway import Gateway
+from gateway.profiles.errors import ProfileInvalid
 from gateway.profiles.files import ProfileFiles
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend
@@ -223,3 +224,21 @@ async def test_more_than_the_entry_gives_needs_a_verdict_of_its_own(
             assert text(await http.call(await http.initialize(), "tools/call", tool_call("counter"))) == "1"
     assert set(asked) == {("alpha", ("memory_mb=1024",))}
     assert world.servers["alpha"] == dataclasses.replace(world.servers["alpha"], run={})
+
+
+async def test_a_gateway_does_not_start_on_a_default_profile_that_it_cannot_read(
+    settings: Settings, world: World
+) -> None:
+    write(settings, "default", {"servers": 3})
+    with pytest.raises(ProfileInvalid, match=r"default\.yaml:2: servers"):
+        async with serving(settings, world):
+            pass
+
+
+async def test_the_default_profile_s_own_file_decides_what_mcp_serves(settings: Settings, world: World) -> None:
+    write(settings, "default", {"servers": {"*": None}, "exclude": ["alpha"]})
+    async with serving(settings, world) as (_, http):
+        for at in (http, http.at("default")):
+            assert await names(at, await at.initialize()) == set()
+        session = await http.initialize()
+        assert await names(http.at("default"), session) == set(), "two paths of one profile"
