@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.dynamic.code import Scripts
 from gateway.dynamic.conversation import Conversations
 from gateway.dynamic.find import Catalog
 from gateway.dynamic.own import OwnTools
+from gateway.errors import CallCancelled
 from gateway.forward import Forwarder
 from gateway.gatekeeper import Gatekeeper
 from gateway.happenings import Happenings
@@ -37,7 +39,7 @@ from gateway.modern import ModernClient
 from gateway.pool_habits import Habits, load, save
 from gateway.pool_lease import Lease
 from gateway.pool_settings import pool_settings
-from gateway.principals import Principal
+from gateway.principals import LOCAL, Principal
 from gateway.profiles.files import ProfileFiles
 from gateway.profiles.values import Limits
 from gateway.profiles.view import DEFAULT, View
@@ -312,9 +314,30 @@ class Gateway:
             except Exception:
                 log.exception("housekeeping failed; it will be tried again")
 
+    def _expel(self) -> None:
+        """End what clients hold whose token was revoked: its streams, its calls, its sandboxes."""
+        for client in self.clients():
+            who = client.principal
+            if not who.issuer and who.key != LOCAL.key and not self.tokens.holds(who.key):
+                self._dismiss(client)
+        for watcher in tuple(self.watchers):  # whoever still may comes back
+            watcher.close()
+
+    def _dismiss(self, client: Session | ModernClient) -> None:
+        log.info("%s may no longer be here; what it held is ended", client.principal.name)
+        for call in tuple(client.calls.values()):
+            client.cancel(call, "the token has ended", CallCancelled("the token has ended"))
+        self.close(client)
+        if isinstance(client, ModernClient):
+            self._modern = {key: each for key, each in self._modern.items() if each is not client}
+
     def _sweep_clients(self, now: float) -> None:
         for session in self.sessions.stale(now):
             self.close(session)
+        ended = time.time()
+        for who in self.clients():
+            if who.principal.expires is not None and who.principal.expires <= ended:
+                self._dismiss(who)
         for key, client in tuple(self._modern.items()):
             client.sweep(now)
             if not client.in_use:
@@ -334,7 +357,8 @@ class Gateway:
     async def look_for_changes(self) -> None:
         """Files that cannot be read leave everything as it is, and are complained about once."""
         try:
-            self.tokens.refresh()
+            if self.tokens.refresh():
+                self._expel()
             servers = await asyncio.to_thread(self._reload) if self._reload is not None else None
             profiles = await asyncio.to_thread(self._profiles.changed) if self._profiles is not None else None
             policies = await asyncio.to_thread(self._policies.changed)
