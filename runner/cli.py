@@ -297,6 +297,9 @@ def configure(
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     gpu_layers: Annotated[int | None, typer.Option(help="layers on the GPU; -1: all")] = None,
     pinned: Annotated[bool | None, typer.Option("--pin/--no-pin", help="never evict it")] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="ADAPTER=SCALE, counted from 0; those not named are off")
+    ] = None,
 ) -> None:
     """Settings of one model, kept until they are changed; the next load uses them."""
     from runner.configuration import parse_keep_alive
@@ -310,8 +313,17 @@ def configure(
         "threads": threads,
         "gpu_layers": gpu_layers,
         "pinned": pinned,
+        "lora": [_scale(text) for text in lora] if lora else None,
     }
     print_json(vars(runner.configurations.change(runner.store.find(name), changes)))
+
+
+def _scale(text: str) -> tuple[int, float]:
+    number, equals, scale = text.partition("=")
+    try:
+        return int(number), float(scale) if equals else 1.0
+    except ValueError:
+        raise typer.BadParameter("write ADAPTER=SCALE, such as 0=0.5", param_hint="--lora") from None
 
 
 def _note(line: str) -> None:

@@ -14,6 +14,7 @@ from runner.errors import RequestInvalid
 from runner.scheduler.policy import FOREVER, IDLE_S
 from runner.store.store import Model
 
+MAX_LORAS = 16  # of one model
 _BOUNDS: dict[str, tuple[int, int]] = {
     "context_size": (16, 1 << 24),
     "cells": (16, 1 << 26),
@@ -33,6 +34,7 @@ class Configuration:
     gpu_layers: int = -1
     keep_alive_s: float = IDLE_S
     pinned: bool = False
+    lora: tuple[tuple[int, float], ...] | None = None  # adapter -> scale, others 0; None: each of them at 1
 
     def changed(self, changes: dict[str, Any]) -> Configuration:
         """Raises ``RequestInvalid`` naming the field."""
@@ -43,7 +45,27 @@ class Configuration:
             low, high = _BOUNDS.get(name, (0, 0))
             if name in _BOUNDS and not (type(value) is int and low <= value <= high):
                 raise RequestInvalid(f"{name} should be a whole number from {low} to {high}", param=name)
+        if "lora" in known:
+            known["lora"] = parse_lora(known["lora"])
         return replace(self, **known)
+
+
+def parse_lora(value: Any) -> tuple[tuple[int, float], ...]:
+    """From ``[{"id": 0, "scale": 0.5}]`` (llama.cpp, ``tools/server/README.md``, ``lora``) or pairs of both."""
+    if not isinstance(value, list | tuple) or len(value) > MAX_LORAS:
+        raise RequestInvalid(f"lora should be a list of at most {MAX_LORAS} adapters", param="lora")
+    pairs = [(v.get("id"), v.get("scale", 1.0)) if isinstance(v, dict) else tuple(v) for v in value]
+    for pair in pairs:
+        if (
+            len(pair) != 2
+            or type(pair[0]) is not int
+            or type(pair[1]) not in (int, float)
+            or not -100 <= pair[1] <= 100
+        ):
+            raise RequestInvalid('lora should hold {"id": NUMBER, "scale": NUMBER}', param="lora")
+    if len({number for number, _ in pairs}) < len(pairs):
+        raise RequestInvalid("lora names an adapter twice", param="lora")
+    return tuple((number, float(scale)) for number, scale in sorted(pairs))
 
 
 class Configurations:

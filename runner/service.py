@@ -14,7 +14,7 @@ from runner.configuration import Configuration, Configurations
 from runner.engine.client import EngineProcess
 from runner.engine.remote import RemoteEngine
 from runner.engine.spec import DEFAULT_CONTEXT, EngineSpec
-from runner.errors import Unsupported
+from runner.errors import RequestInvalid, Unsupported
 from runner.gguf import Gguf, check_file
 from runner.remotes import Remote, Remotes
 from runner.scheduler.memory import Measurements, available_bytes, estimate
@@ -117,7 +117,17 @@ class Runner:
             threads=configuration.threads or 0,
             gpu_layers=configuration.gpu_layers,
             template=self.store.template(model),
+            loras=_adapters(self.store.adapters(model), configuration.lora),
         )
+
+
+def _adapters(paths: list[Path], chosen: tuple[tuple[int, float], ...] | None) -> tuple[tuple[str, float], ...]:
+    """What the model was packaged with, each at 1 unless someone chose."""
+    if chosen is None:
+        return tuple((str(path), 1.0) for path in paths)
+    if any(not 0 <= number < len(paths) for number, _ in chosen):
+        raise RequestInvalid(f"the model has {len(paths)} adapters, numbered from 0", param="lora")
+    return tuple((str(paths[number]), scale) for number, scale in chosen if scale)
 
 
 async def start_engine(spec: EngineSpec, *, on_exit: Callable[[], None]) -> LoadedEngine:

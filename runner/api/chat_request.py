@@ -72,6 +72,11 @@ def model_name(body: dict[str, Any]) -> str:
     return name
 
 
+def adapters(body: dict[str, Any]) -> dict[str, Any]:
+    """What a request changes in how its model is loaded: the scales of its LoRA adapters, as llama.cpp's server takes them."""
+    return {"lora": body["lora"]} if body.get("lora") is not None else {}
+
+
 def parse_options(body: dict[str, Any]) -> dict[str, Any]:
     options = {name: body[name] for name in _PASSED if body.get(name) is not None}
     limit = body.get("max_completion_tokens", body.get("max_tokens"))

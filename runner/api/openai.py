@@ -15,7 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.api.chat_request import ChatRequest, integer, model_name, parse_chat, parse_options
+from runner.api.chat_request import ChatRequest, adapters, integer, model_name, parse_chat, parse_options
 from runner.api.errors import openai_body
 from runner.api.http import SSE_DONE, Events, client_of, json_body, json_response, sse, until_disconnect
 from runner.chat.job import ChatEvent, Done, Text, ToolCall, Usage, generate
@@ -38,7 +38,7 @@ class OpenAI:
     async def chat_completions(self, request: Request) -> Response:
         body = await json_body(request)
         asked = parse_chat(body)
-        plan = self._runner.plan(asked.model)
+        plan = self._runner.plan(asked.model, **adapters(body))
         if request.headers.get("X-Preload-Only") == "true":  # Docker's runner: load, answer nothing
             async with self._runner.scheduler.use(plan, client=client_of(request)):
                 return json_response({})
@@ -87,7 +87,7 @@ class OpenAI:
 
     async def completions(self, request: Request) -> Response:
         body = await json_body(request)
-        plan = self._runner.plan(model_name(body))
+        plan = self._runner.plan(model_name(body), **adapters(body))
         frames = _completion_frames(body)
         if body.get("stream") is True:
             return Events(self._stream_texts(body, frames, plan, client_of(request)), _sse_error, "text/event-stream")

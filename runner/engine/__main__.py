@@ -64,11 +64,11 @@ async def _read(reader: asyncio.StreamReader, session: Session) -> None:
 
 def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     """Everything that can go wrong with a model goes wrong here, before ``ready``."""
-    for path in spec.paths:
+    for path in (*spec.paths, *(path for path, _ in spec.loras)):
         check_file(Path(path))  # before the C library sees it
     library = load_library()
     keep_alive.append(LogFilter(library))
-    model = Model(library, [Path(p) for p in spec.paths], gpu_layers=spec.gpu_layers)
+    model = Model(library, [Path(p) for p in spec.paths], gpu_layers=spec.gpu_layers, loras=spec.loras)
     context = min(spec.context or DEFAULT_CONTEXT, model.facts.train_context or DEFAULT_CONTEXT)
     cells = max(spec.cells, context)
     threads = spec.threads or len(os.sched_getaffinity(0))

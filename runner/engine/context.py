@@ -78,6 +78,7 @@ class Context:
                 remedy="ask for a smaller context (hm model configure --context-size)",
                 context_tokens=cells,
             )
+        model.adapt(self.handle)
         self.cells = int(lib.llama_n_ctx(self.handle))
         self.memory = lib.llama_get_memory(self.handle)
         self.batch = Batch(lib, batch)

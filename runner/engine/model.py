@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,14 @@ class ModelFacts:
 
 
 class Model:
-    def __init__(self, library: Any, paths: list[Path], *, gpu_layers: int = ALL_LAYERS) -> None:
+    def __init__(
+        self,
+        library: Any,
+        paths: list[Path],
+        *,
+        gpu_layers: int = ALL_LAYERS,
+        loras: Sequence[tuple[str, float]] = (),
+    ) -> None:
         self.lib = library
         library.llama_backend_init()
         params = library.llama_model_default_params()
@@ -47,6 +55,7 @@ class Model:
                 f"llama.cpp refuses {paths[0].name}: this build may not know its architecture, or the file is damaged",
                 remedy="the engine's last lines of output say more (hm model logs)",
             )
+        self.adapters = [(self._adapter(Path(path)), scale) for path, scale in loras]
         self.vocab = library.llama_model_get_vocab(self.handle)
         self.size = int(library.llama_vocab_n_tokens(self.vocab))
         self.facts = self._facts()
@@ -54,6 +63,25 @@ class Model:
         self._ends = frozenset(self.end_tokens)
         self._pieces: dict[int, bytes] = {}
         self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+
+    def adapt(self, context: Any) -> None:
+        """Let ``context`` compute with the adapters."""
+        if not self.adapters:
+            return
+        count = len(self.adapters)
+        handles = (self.lib.llama_adapter_lora_p_ctypes * count)(*(handle for handle, _ in self.adapters))
+        scales = (ctypes.c_float * count)(*(scale for _, scale in self.adapters))
+        if self.lib.llama_set_adapters_lora(context, handles, count, scales):
+            raise LoadFailed("llama.cpp refuses the adapters", remedy="the engine's last lines of output say more")
+
+    def _adapter(self, path: Path) -> Any:
+        handle = self.lib.llama_adapter_lora_init(self.handle, str(path).encode())
+        if not handle:
+            raise LoadFailed(
+                f"llama.cpp refuses the adapter {path.name[:12]}: it may be for another model",
+                remedy="the engine's last lines of output say more (hm model logs)",
+            )
+        return handle
 
     def is_end(self, token: int) -> bool:
         return token in self._ends

@@ -23,6 +23,7 @@ class EngineSpec:
     threads: int = 0  # 0: one per core
     gpu_layers: int = -1  # -1: all that the device takes
     template: str = ""  # replaces the model's own
+    loras: tuple[tuple[str, float], ...] = ()  # adapters and their scales, for all requests of this engine
     url: str = ""  # of the server that runs it; empty: a process of ours does
     remote_model: str = ""
     key_env: str = ""
@@ -32,4 +33,5 @@ class EngineSpec:
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> EngineSpec:
-        return cls(**{**body, "paths": tuple(body["paths"])})
+        loras = tuple((str(path), float(scale)) for path, scale in body["loras"])
+        return cls(**{**body, "paths": tuple(body["paths"]), "loras": loras})

@@ -180,6 +180,9 @@ class ModelStore:
     def weights(self, model: Model) -> list[Path]:
         return [self.layout.blob_path(d.digest) for d in model.layers.get("weights", ())]
 
+    def adapters(self, model: Model) -> list[Path]:
+        return [self.layout.blob_path(d.digest) for d in model.layers.get("lora", ())]
+
     def template(self, model: Model) -> str:
         layers = model.layers.get("template", ())
         return self.layout.read_blob(layers[0].digest, 1 << 20).decode(errors="replace") if layers else ""
