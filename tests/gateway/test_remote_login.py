@@ -381,6 +381,19 @@ async def test_a_token_for_one_address_is_never_sent_to_another(settings: Settin
     assert await same.headers() == [(b"authorization", b"Bearer secret-token")]
 
 
+async def test_a_running_gateway_notices_a_login_and_a_logout(settings: Settings, vault: Vault, web: Web) -> None:
+    changes = [0]
+    guard = settings.run_dir / "guard"
+    keeper = Keeper("far", "https://far.example/mcp", web, vault, guard, stamp=lambda: changes[0])
+    assert await keeper.headers() == []
+    vault.save(Grant("https://far.example/mcp", "r", Client("i", "c"), "https://as.example/token", "secret-token"))
+    changes[0] += 1
+    assert await keeper.headers() == [(b"authorization", b"Bearer secret-token")]
+    assert vault.drop()
+    changes[0] += 1
+    assert await keeper.headers() == []
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

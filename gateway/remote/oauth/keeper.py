@@ -20,13 +20,25 @@ from gateway.remote.oauth.metadata import challenge_of
 from harbourmaster.core.files import file_lock
 
 AUTHORIZATION = b"authorization"
+_NEVER = object()
 
 
 class Keeper:
-    """``gateway.remote.box.Credentials`` from the grant in ``vault``, for the server at ``url`` and no other."""
+    """``gateway.remote.box.Credentials`` from the grant in ``vault``, for the server at ``url`` and no other.
+
+    ``stamp``: changes when the vault may have (someone logged in or out); cheap, asked for every request.
+    """
 
     def __init__(
-        self, server: str, url: str, web: Web, vault: Vault, guard: Path, clock: Callable[[], float] = time.time
+        self,
+        server: str,
+        url: str,
+        web: Web,
+        vault: Vault,
+        guard: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        stamp: Callable[[], object] = lambda: None,
     ) -> None:
         self._server = server
         self._url = url
@@ -35,11 +47,12 @@ class Keeper:
         self._guard = guard
         self._clock = clock
         self._grant: Grant | None = None
-        self._loaded = False
+        self._stamp = stamp
+        self._seen: object = _NEVER
         self._turn = asyncio.Lock()
 
     async def headers(self) -> Headers:
-        if not self._loaded:
+        if self._seen is _NEVER or self._stamp() != self._seen:
             await self._load()
         grant = self._grant
         if grant is not None and grant.refresh_token and not grant.fresh(self._clock()):
@@ -103,9 +116,9 @@ class Keeper:
 
     async def _load(self) -> None:
         """A grant for another address is no grant: it would show one server the token of another."""
+        stamp = self._stamp()
         grant = await asyncio.to_thread(self._vault.load)
-        self._grant = grant if grant is not None and grant.url == self._url else None
-        self._loaded = True
+        self._grant, self._seen = grant if grant is not None and grant.url == self._url else None, stamp
 
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
