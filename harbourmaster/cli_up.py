@@ -61,11 +61,22 @@ def status(as_json: Json = False) -> None:
 def _print_status(report: dict[str, object]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in report.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = ", ".join(_words(value)) if isinstance(value, dict) else value
         table.add_row(key.replace("_", " "), str(shown))
     Console().print(table)
     if not report["running"]:
         say("nothing runs; start it with: ./hm up --detach")
+
+
+def _words(found: dict[str, object]) -> list[str]:
+    """``name value`` each; of a list how long it is, and of what is nested what is not 0."""
+    words = []
+    for key, value in found.items():
+        if isinstance(value, dict):
+            words += [f"{name.replace('_', ' ')} {count}" for name, count in value.items() if count]
+        else:
+            words.append(f"{key.replace('_', ' ')} {len(value) if isinstance(value, list) else value}")
+    return words
 
 
 def doctor(as_json: Json = False) -> None:

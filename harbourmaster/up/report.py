@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
+
 from gateway.lock import read_lock
+from gateway.tokens import TokenStore
+from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.starting import is_healthy
 from harbourmaster.up.state import is_alive, read_state
@@ -13,7 +17,7 @@ from runner.setup import state as model_state
 
 
 def status_report(settings: Settings) -> dict[str, Any]:
-    """``{running, healthy, url, since?, addresses, models, processes, servers: {locked, enabled}, home}``."""
+    """``{running, healthy, url, since?, addresses, models, pool, processes, servers: {locked, enabled}, home}``."""
     state = read_state(settings.run_dir)
     servers = read_lock(settings.lock_file)
     report: dict[str, Any] = {
@@ -27,5 +31,18 @@ def status_report(settings: Settings) -> dict[str, Any]:
         report["since"] = state.since
         report["addresses"] = state.addresses
         report["models"] = model_state(settings)
+        report["pool"] = pool(settings)
         report["processes"] = {name: p.pid for name, p in state.processes.items() if is_alive(p)}
     return report
+
+
+def pool(settings: Settings) -> dict[str, Any]:
+    """``pool`` of the running gateway's /admin/status, and how many sessions and leases there are; empty when it does not answer."""
+    url = gateway_url(settings).removesuffix("/mcp") + "/admin/status"
+    try:
+        token = TokenStore(settings.tokens_file).default()
+        answer = httpx2.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=2.0, trust_env=False)
+        said = answer.json()
+        return {**said["pool"], "sessions": len(said["sessions"]), "leases": len(said["leases"])}
+    except (httpx2.HTTPError, HarbourError, ValueError, KeyError, TypeError):
+        return {}

@@ -16,6 +16,7 @@ import pytest
 from gateway.gateway import Gateway
 from harbourmaster.core.errors import RefusedError
 from harbourmaster.core.settings import Settings
+from harbourmaster.up import report
 from tests.gateway.harness import Http, World, enveloped, locked, rpc, serving, tool_call, until
 
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Gateway, Http]]]
@@ -373,6 +374,14 @@ async def test_the_status_tells_sessions_leases_and_places(serve: Serve) -> None
         assert (lease["server"], lease["kind"], lease["session"]) == ("alpha", "session", client["session"])
         assert (seen["pool"]["sandboxes"], seen["pool"]["waiting"]) == (1, 0)
         assert session not in json.dumps(seen), "a session id is a secret"
+
+
+async def test_hm_status_shows_the_pool(serve: Serve, settings: Settings) -> None:
+    async with serve(pool_spares=0) as (_, http):
+        await called(http, await http.initialize())
+        seen = await asyncio.to_thread(report.pool, settings.model_copy(update={"gateway_port": http.port}))
+        assert (seen["sandboxes"], seen["sessions"], seen["counters"]["cold_starts"]) == (1, 1, 1)
+    assert await asyncio.to_thread(report.pool, settings.model_copy(update={"gateway_port": http.port})) == {}
 
 
 async def test_whoever_watches_hears_what_happens(serve: Serve) -> None:
