@@ -27,6 +27,7 @@ from catalog.store import Store
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.files import write_atomic
 from harbourmaster.core.settings import Settings
+from policies.keys import SigningKey
 
 app = typer.Typer(no_args_is_help=True, help="Find servers, and say where entries come from.")
 source_app = typer.Typer(no_args_is_help=True, help="Places that entries come from.")
@@ -165,13 +166,16 @@ def export(
     name: Annotated[str, typer.Option("--name", help="the catalog's identifier")] = "harbourmaster",
     title: Annotated[str, typer.Option("--title")] = "Harbourmaster",
     held: Annotated[bool, typer.Option("--held", help="also what cannot run safely as written")] = False,
-    push: Annotated[bool, typer.Option("--push", help="push it as an OCI catalog artifact")] = False,
+    push: Annotated[
+        bool, typer.Option("--push", help="push it as an OCI catalog artifact, signed by this installation")
+    ] = False,
 ) -> None:
     """Write the catalog in Docker's form; what that form cannot say is named on standard error."""
-    with opened() as (store, _), store.reading() as session:
+    with opened() as (store, settings), store.reading() as session:
         exported = export_tiles(session, held=held)
     if push:
-        console().print(push_artifact(place, title, exported.tiles))
+        key = SigningKey.load_or_create(settings.keys_dir)
+        console().print(push_artifact(place, title, exported.tiles, key))
     else:
         data = catalog_yaml(name, title, exported.tiles.items())
         write_atomic(Path(place), data) if place != "-" else sys.stdout.buffer.write(data)

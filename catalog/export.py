@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
 from sqlmodel import Session, col, select
 
-from catalog.models import CatalogEntry, EntryVersion, Registry, RegistrySource
+from catalog.models import CatalogEntry, EntryVersion, Image, Registry, RegistrySource
 from catalog.sources import docker_catalog, ours, serverfile, serverjson
 from catalog.sources.documents import parse_yaml
 from catalog.sources.tiles import tile_of
+from registry.entry import ENTRY_FILE
+from registry.schema import parse_entry
+from registry.tile import tile_of_entry
 
 
 @dataclass
@@ -36,14 +40,14 @@ def export_tiles(session: Session, registry: str = "default", *, held: bool = Fa
             continue
         if not entry.runnable and not held:
             exported.left_out[entry.name] = "cannot run safely as written (see hm catalog show); --held takes it along"
-        elif isinstance(tile := _tile(version), str):
+        elif isinstance(tile := _tile(session, version), str):
             exported.left_out[entry.name] = tile
         else:
             exported.tiles[entry.name] = tile
     return exported
 
 
-def _tile(version: EntryVersion) -> dict[str, Any] | str:
+def _tile(session: Session, version: EntryVersion) -> dict[str, Any] | str:
     """The tile, or why there is none."""
     if version.media_type == docker_catalog.MEDIA_TYPE:
         tile: dict[str, Any] = orjson.loads(version.document)
@@ -53,8 +57,18 @@ def _tile(version: EntryVersion) -> dict[str, Any] | str:
     if version.media_type == serverjson.MEDIA_TYPE:
         return _from_server_json(orjson.loads(version.document))
     if version.media_type == ours.MEDIA_TYPE:
-        return "its image is in the local layout only: publish it first (hm registry publish)"
+        return _from_ours(session, version)
     return f"no conversion from {version.media_type}"
+
+
+def _from_ours(session: Session, version: EntryVersion) -> dict[str, Any] | str:
+    """Entries of ours whose image lies in a registry, or is its publisher's, or that run elsewhere."""
+    entry = parse_entry(Path(ENTRY_FILE), version.document)
+    references = session.exec(select(Image.reference).where(Image.version_id == version.id)).all()
+    image = next((r for r in references if "@" in r), entry.image or "")
+    if entry.type == "server" and not image:
+        return "its image is in the local layout only: publish it first (hm registry publish)"
+    return tile_of_entry(entry, image)
 
 
 def _from_server_json(server: dict[str, Any]) -> dict[str, Any] | str:

@@ -10,7 +10,7 @@ from typing import Any
 from harbourmaster.core.redaction import IN_USE
 from harbourmaster.core.secrets import Delivery, SecretId, SecretStore
 from harbourmaster.core.secrets.delivery import delivery_of
-from registry.listing import sandbox_spec
+from registry.listing import collect, sandbox_spec
 from registry.schema import Call, Entry
 from registry.session import RpcError, Session, open_session
 from sandbox.engine import Engine
@@ -40,14 +40,26 @@ def own_secrets(entry: Entry, store: SecretStore) -> Delivery:
 def try_calls(
     engine: Engine, entry: Entry, image_id: str, manifest: str, *, timeout_s: float, secrets: Delivery | None = None
 ) -> list[Outcome]:
-    """Make every call of ``entry.test`` in one session.  Raises ``ListingFailed`` when the server ends or hangs."""
+    """Compare the tools with those recorded, if any, and make every call of ``entry.test``, in one session.  Raises ``ListingFailed`` when the server ends or hangs."""
     spec = sandbox_spec(entry, image_id, manifest, secrets=secrets)
 
     async def all_calls() -> list[Outcome]:
         async with open_session(engine, Profile.load(), spec, timeout_s=timeout_s) as session:
-            return [await _call(session, call) for call in (entry.test.calls if entry.test else [])]
+            recorded = [_offers(entry, await collect(session))] if entry.tools else []
+            return recorded + [await _call(session, call) for call in (entry.test.calls if entry.test else [])]
 
     return asyncio.run(all_calls())
+
+
+def _offers(entry: Entry, listing: dict[str, Any]) -> Outcome:
+    """Whether the server offers the tools that the entry recorded, no more and no less."""
+    offered = {str(tool.get("name")) for tool in listing.get("tools", []) if isinstance(tool, dict)}
+    recorded = {tool.name for tool in entry.tools}
+    changed = [f"+ {name}" for name in sorted(offered - recorded)] + [
+        f"- {name}" for name in sorted(recorded - offered)
+    ]
+    problem = f"it offers something else than was recorded: {', '.join(changed)}" if changed else ""
+    return Outcome("tools/list", not problem, ", ".join(sorted(offered))[:MAX_SHOWN], problem)
 
 
 async def _call(session: Session, call: Call) -> Outcome:

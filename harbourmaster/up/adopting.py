@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlmodel import col, select
 
 from catalog.entries import find_entry
+from catalog.evidence import record_evidence
 from catalog.models import EntryVersion, Image
 from catalog.sources import docker_catalog, ours, serverfile
 from catalog.sources.documents import parse_json, parse_yaml
@@ -111,6 +112,7 @@ def adopt(
     if not ask(f"add {line.name} like this?", yes=yes):
         raise NotAgreed("nothing was changed: nobody said yes", remedy="say y at the prompt, or give --yes")
     _keep(settings, taken, line)
+    record_evidence(store, checked.evidence)
     return line
 
 

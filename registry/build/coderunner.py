@@ -42,11 +42,14 @@ def code_target(program: bytes) -> Target:
 
 
 def is_built(settings: Settings, program: bytes) -> bool:
-    """Whether the image lies in the layout with four papers.  What they are worth, admission says."""
+    """Whether the image lies in the layout, on today's base, with four papers.  What they are worth, admission says."""
     layout = OciLayout(settings.oci_dir)
     try:
         manifest = layout.resolve(code_target(program).ref)
+        base = layout.read_manifest(recorded(settings, "python"))
     except ImageNotFound:
+        return False
+    if layout.read_manifest(manifest).layers[:-1] != base.layers:
         return False
     papers = layout.referrers(manifest, media.SIGSTORE_BUNDLE)
     return {SIGNATURE, SBOM, PROVENANCE, LISTING} <= {

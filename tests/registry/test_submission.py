@@ -412,3 +412,52 @@ def put_referrers(team: Team, repository: str, subject: str, descriptors: list[d
     address = f"http://{team.place.replace('/', '/v2/', 1)}/{repository}/manifests/sha256-{hex_of(subject)}"
     answer = requests.put(address, data=body, headers={"Content-Type": media.INDEX}, timeout=10)
     assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.engine
+def test_what_was_taken_is_known_to_the_catalog_with_its_evidence(
+    team: Team, reader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_source(reader, team)
+    hm(reader, "catalog", "add", "echo", "--yes")
+    capsys.readouterr()
+
+    assert hm(reader, "catalog", "show", "echo", "--json") == 0
+
+    (image,) = json.loads(capsys.readouterr().out)["images"]
+    assert {fact["kind"] for fact in image["evidence"]} == {"signature", "sbom", "provenance", "listing"}
+
+
+@pytest.mark.engine
+def test_what_was_taken_goes_on_to_dockers_gateway(
+    team: Team, reader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_source(reader, team)
+    place = f"{team.registry.host}/team/again:latest"
+
+    assert hm(reader, "catalog", "export", place, "--push") == 0
+
+    pulled = artifact.own(place, SigningKey.load_or_create(reader / "keys"))
+    (server,) = artifact.parse(pulled.data)[0]
+    assert server["image"].endswith(team.manifest)
+    assert server["snapshot"]["server"]["command"] == ["/server"]
+
+
+@pytest.mark.engine
+def test_a_publishers_image_of_dockers_catalog_is_looked_into_and_taken(
+    team: Team, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody's papers are needed: the image is pinned by digest, and this machine looks into it itself."""
+    home = tmp_path / "alone"
+    tile = {"title": "Echo", "type": "server", "image": f"{team.place}/echo@{team.manifest}", "disableNetwork": True}
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(json.dumps({"version": 3, "name": "x", "registry": {"echo": tile}}))
+    put_referrers(team, "echo", team.manifest, [])
+    assert hm(home, "catalog", "source", "add", "docker", "docker-catalog", str(catalog)) == 0
+
+    assert hm(home, "catalog", "add", "echo", "--yes") == 0, capsys.readouterr().err
+
+    line = read_lock(Settings.load(home=home).lock_file)["echo"]
+    assert (line.tier, line.image) == ("community", team.manifest)
+    assert "nobody" in line.signer
+    assert hm(home, "verify", "echo", "--offline", "--deep") == 0
