@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h11
+
 from harbourmaster.core.errors import HarbourError
 from sandbox.egress.addresses import Reach, reach
 from sandbox.egress.broker import Broker, Outlet
@@ -127,7 +129,7 @@ class AnsweredPassage(Passage):
             usage.connections += 1
             await self._loop.sock_sendall(self._relay, GO_ON)
             await self._serve()
-        except (HarbourError, OSError, ssl.SSLError, ValueError, asyncio.IncompleteReadError) as e:
+        except (HarbourError, OSError, ssl.SSLError, ValueError, asyncio.IncompleteReadError, h11.ProtocolError) as e:
             self._seen.problems[self._place] = (
                 f"{type(e).__name__}: {e}" if not isinstance(e, HarbourError) else e.message
             )
@@ -162,11 +164,7 @@ class AnsweredPassage(Passage):
             await _replay(raw, reader, writer)
         else:
             await self._write_down(reader, writer)
-        if writer.can_write_eof():
-            writer.write_eof()
-        await writer.drain()
-        while await reader.read(READ):  # until the client has closed too: an abort would take the answer with it
-            pass
+        await _finish(reader, writer)
 
     async def _accept(self, *, is_tls: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The client's connection as streams; with TLS by the throwaway authority."""
@@ -219,6 +217,18 @@ class AnsweredPassage(Passage):
         finally:
             far_writer.transport.abort()
             self._seen.raw.append(Raw(self._host, self._port, tuple(steps)))
+
+
+async def _finish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """End our side, and let the client have the answer before the connection goes."""
+    async with asyncio.timeout(PATIENCE_S):
+        if not writer.can_write_eof():  # TLS ends both ways at once
+            writer.close()
+            await writer.wait_closed()
+            return
+        writer.write_eof()
+        while await reader.read(READ):
+            pass
 
 
 async def _replay(raw: Raw | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
