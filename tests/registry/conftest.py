@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import debianregistry
-import gitproject
 import pytest
 
 from harbourmaster.core.settings import Settings
@@ -18,6 +16,7 @@ from registry.pipeline import BuildResult, build_all
 from registry.schema import Entry, load_entries
 from sandbox.engine import Engine
 from tests.fixtures.known_images import only_known_images
+from tests.registry import debianregistry, gitproject
 
 
 @dataclass(frozen=True)
