@@ -45,7 +45,8 @@ def run(
     overrides = {"gateway_host": host or None, "gateway_port": port}
     settings = Settings.load(**{k: v for k, v in overrides.items() if v is not None})
     logs.configure(settings.log_level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for chatty in ("uvicorn", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     only = tuple(name.strip() for name in servers.split(",") if name.strip())
     if profile and transport is not Transport.stdio:
         raise UsageError("--profile is for stdio", remedy=f"over HTTP the profile is at /mcp/{profile}")

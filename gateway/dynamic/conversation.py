@@ -22,7 +22,7 @@ from gateway.dynamic.errors import (
     NotFound,
     TooManyAdded,
 )
-from gateway.dynamic.find import Catalog, ToolFound, ToolSearch, from_catalog, shortened
+from gateway.dynamic.find import Catalog, ToolFound, ToolSearch, fitting, from_catalog, shortened
 from gateway.dynamic.overlay import Ground, Wishes, wished
 from gateway.dynamic.results import said
 from gateway.dynamic.tools import ADD, CONFIG, EXEC, MAX_FOUND, OURS, USUAL_FOUND
@@ -102,7 +102,7 @@ class Conversations:
             "server": found.server,
             "state": "ready" if route else "addable",
             "description": shortened(tool.get("description") or tool.get("title")),
-            "inputSchema": tool.get("inputSchema", {}),
+            "inputSchema": fitting(tool.get("inputSchema", {})),
         }
         problem = index.problems.get(found.server)
         if problem is not None:

@@ -14,8 +14,11 @@ from catalog.search.index import build
 from catalog.search.query import understand
 from catalog.search.ranking import scores
 from gateway.lock import LockedServer
+from gateway.messages import encode
 
 MAX_DESCRIPTION: Final = 600  # characters of one description in an answer; a model reads many at once
+MAX_SCHEMA_BYTES: Final = 8 << 10  # of one tool's input schema in an answer
+MAX_ARGUMENTS: Final = 50
 _CONSIDERED: Final = 200  # best matches that are looked at for those the caller may use
 
 Catalog = Callable[[str, int], list[dict[str, Any]]]  # (query, limit) -> cards; blocking
@@ -91,6 +94,16 @@ def _arguments(tool: Mapping[str, Any]) -> list[str]:
 def shortened(text: Any) -> str:
     said = str(text or "").strip()
     return said if len(said) <= MAX_DESCRIPTION else said[: MAX_DESCRIPTION - 1] + "…"
+
+
+def fitting(schema: Any) -> Any:
+    """``schema``, or as much as names its arguments where it is too long for a list of several."""
+    if len(encode(schema)) <= MAX_SCHEMA_BYTES:
+        return schema
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    names = list(properties)[:MAX_ARGUMENTS] if isinstance(properties, dict) else []
+    note = f"too long to show whole; {len(names)} of its arguments. mcp-add lists the tool with all of it"
+    return {"type": "object", "properties": {name: {} for name in names}, "description": note}
 
 
 def from_catalog(catalog: Catalog | None, query: str, limit: int, known: Iterable[str]) -> list[dict[str, Any]]:

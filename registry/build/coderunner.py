@@ -7,6 +7,7 @@ the gateway, which this package knows nothing of.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import uuid
 from datetime import UTC, datetime
@@ -46,15 +47,26 @@ def is_built(settings: Settings, program: bytes) -> bool:
     layout = OciLayout(settings.oci_dir)
     try:
         manifest = layout.resolve(code_target(program).ref)
-        base = layout.read_manifest(recorded(settings, "python"))
     except ImageNotFound:
         return False
-    if layout.read_manifest(manifest).layers[:-1] != base.layers:
+    base = _recorded_base(settings)
+    if not base or not layout.blobs.has(base):
+        return False
+    below = [layer.digest for layer in layout.read_manifest(manifest).layers][:-1]
+    if below != [layer.digest for layer in layout.read_manifest(base).layers]:
         return False
     papers = layout.referrers(manifest, media.SIGSTORE_BUNDLE)
     return {SIGNATURE, SBOM, PROVENANCE, LISTING} <= {
         d.annotations.get(media.PREDICATE_TYPE_ANNOTATION) for d in papers
     }
+
+
+def _recorded_base(settings: Settings) -> str:
+    """The manifest digest of the Python base in HM_HOME/bases.json; empty where there is none."""
+    try:
+        return str(json.loads((settings.home / "bases.json").read_bytes())["bases"]["python"]["manifest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def build_code_runner(context: BuildContext, program: bytes, listing: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import uvloop
 
 from gateway.serve import run_stdio
@@ -11,7 +13,7 @@ from tests.gateway.harness import World, locked, running
 
 async def main() -> None:
     async with running(Settings.load(), World({"alpha": locked("alpha"), "beta": locked("beta")})) as gateway:
-        await run_stdio(gateway)
+        await run_stdio(gateway, *sys.argv[1:2])
 
 
 if __name__ == "__main__":

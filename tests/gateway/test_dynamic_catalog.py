@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from catalog import service
 from catalog.store import Store
 from gateway.dynamic.catalog import CatalogSearch
-from gateway.dynamic.find import ToolSearch, from_catalog
+from gateway.dynamic.find import ToolSearch, fitting, from_catalog
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend
 from tests.gateway.harness import locked
@@ -45,3 +47,11 @@ async def test_tools_are_found_by_what_they_do_by_their_arguments_and_in_spite_o
     assert await ToolSearch().find("zzzzqqq", lock, lambda each: True, 3) == []
     assert await ToolSearch().find("weather", {}, lambda each: True, 3) == []
     assert await ToolSearch().find("weather", lock, lambda each: False, 3) == []
+
+
+def test_a_schema_that_would_fill_the_answer_is_cut_to_its_arguments_names() -> None:
+    small = {"type": "object", "properties": {"a": {"type": "string"}}}
+    assert fitting(small) is small
+    large = {"type": "object", "properties": {f"a{n}": {"description": "x" * 500} for n in range(60)}}
+    assert list(fitting(large)["properties"])[:2] == ["a0", "a1"]
+    assert len(json.dumps(fitting(large))) < 8 << 10

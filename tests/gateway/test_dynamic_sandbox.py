@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.dynamic.code import SOURCE
 from gateway.gateway import Gateway
 from gateway.profiles.files import ProfileFiles
 from gateway.profiles.schema import Dynamic, Profile, ServerRules, ToolRules
@@ -17,6 +18,7 @@ from harbourmaster.compose import composed_gateway
 from harbourmaster.core.audit import tail
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.servers import prepare
+from registry.build.coderunner import is_built
 from sandbox.engine import Engine
 from sandbox.reaper import ALL, list_sandboxes, reap
 from tests.gateway.harness import Http, tool_call, until
@@ -183,6 +185,19 @@ print(os.getuid(), [line.split()[1] for line in open("/proc/self/status") if lin
     assert lines[0] == "['lo']"
     assert "it worked" not in lines
     assert lines[3] == "65532 ['0000000000000000', '1', '2']"
+
+
+def test_the_code_runner_counts_as_built_until_its_program_or_its_base_is_another(settings: Settings) -> None:
+    program = SOURCE.read_bytes()
+    assert is_built(settings, program)
+    assert not is_built(settings, program + b"#")
+    bases = settings.home / "bases.json"
+    before = bases.read_bytes()
+    try:
+        bases.write_bytes(before.replace(b'"python"', b'"snake"'))
+        assert not is_built(settings, program)
+    finally:
+        bases.write_bytes(before)
 
 
 async def test_a_profile_without_code_mode_has_none(served: tuple[Gateway, Http]) -> None:

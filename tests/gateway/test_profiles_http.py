@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from gateway.profiles.files import ProfileFiles
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend
 from tests.gateway.harness import Http, World, locked, serving, tool_call, until
+from tests.gateway.test_stdio import PROGRAM, ROOT, Child
 
 CONFIG = {
     "command": ["--place", "{{place}}"],
@@ -242,3 +244,17 @@ async def test_the_default_profile_s_own_file_decides_what_mcp_serves(settings: 
             assert await names(at, await at.initialize()) == set()
         session = await http.initialize()
         assert await names(http.at("default"), session) == set(), "two paths of one profile"
+
+
+async def test_a_stdio_client_sees_the_profile_that_it_was_started_with(settings: Settings) -> None:
+    write(settings, "talk", {"dynamic": True, "servers": {"alpha": None}})
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *PROGRAM, "talk", cwd=ROOT, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, limit=1 << 24
+    )
+    child = Child(process)
+    await child.begin()
+    assert {t["name"] for t in (await child.ask("tools/list"))["result"]["tools"]} >= {"mcp-find", "mcp-exec"}
+    reply = await child.ask("tools/call", tool_call("mcp-exec", {"name": "counter"}))
+    assert text(reply) == "1"
+    assert await child.end() == 0
