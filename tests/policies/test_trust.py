@@ -204,3 +204,24 @@ def test_an_identity_matches_whole_and_only_with_its_issuer(
     trusted: TrustedIdentity, issuer: str, identity: str, accepted: bool
 ) -> None:
     assert trusted.accepts(issuer, identity) is accepted
+
+
+def test_a_rule_for_any_tier_trusts_nobody_with_a_catalog(place: Path, key: SigningKey) -> None:
+    everything = "version: 1\nrules:\n- {name: all, tier: any, servers: ['*'], keys: [{local: true}]}\n"
+    policy = parse(everything, place, key)
+    assert policy.for_server("time", "community").keys == (key.verifying,)
+    with pytest.raises(TrustEmpty):
+        policy.for_server("127.0.0.1:5000/team/catalog", "catalog")
+    named = everything.replace("tier: any, servers: ['*']", "tier: catalog, servers: ['127.0.0.1:5000/team/*']")
+    assert parse(named, place, key).for_server("127.0.0.1:5000/team/catalog", "catalog").keys == (key.verifying,)
+
+
+@pytest.mark.parametrize(
+    ("keys", "publisher"),
+    [("{local: true}", False), ("{file: acme.pub}", True), ("{local: true}, {file: acme.pub}", True)],
+)
+def test_a_community_rule_that_names_anyone_else_asks_for_the_publishers_signature(
+    keys: str, publisher: bool, place: Path, key: SigningKey
+) -> None:
+    text = f"version: 1\nrules:\n- {{name: c, tier: community, servers: ['*'], keys: [{keys}]}}\n"
+    assert parse(text, place, key).for_server("maps", "community").publisher is publisher

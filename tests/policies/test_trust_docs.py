@@ -19,12 +19,15 @@ def block(language: str) -> str:
 
 def test_the_trust_file_of_the_page_is_read(tmp_path: Path) -> None:
     colleague = SigningKey.generate().verifying
-    (tmp_path / "colleague.pub").write_text(colleague.pem)
+    for name in ("colleague.pub", "team.pub"):
+        (tmp_path / name).write_text(colleague.pem)
     text = re.sub(r"id: sha256:\S+", f"id: {colleague.key_id}", block("yaml"))
     policy = TrustPolicy.parse(text, path=tmp_path / "trust.yaml", local=SigningKey.generate().verifying)
     assert policy.for_server("billing", "built").keys == (colleague,)
     assert policy.for_server("acme-time", "community").identities
     assert policy.for_server("time", "built").rule == "local builds"
+    assert policy.for_server("registry.example.org/team/catalog", "catalog").keys == (colleague,)
+    assert not policy.for_server("time", "community").publisher
 
 
 def test_the_cedar_policy_of_the_page_is_valid() -> None:
