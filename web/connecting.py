@@ -50,13 +50,13 @@ def endpoint(settings: Settings, where: Places) -> Endpoint:
     )
 
 
-def connections(settings: Settings, where: Places, *, with_token: bool) -> list[Connection]:
-    """The clients people have first, the rest by the table."""
+def connections(settings: Settings, where: Places, *, with_token: bool, most: int = len(CLIENTS)) -> list[Connection]:
+    """The clients people have first, the rest by the table; writing each snippet takes milliseconds, hence ``most``."""
     point = endpoint(settings, where)
     token = TokenStore(settings.tokens_file).default() if with_token else HIDDEN
     order = {name: n for n, name in enumerate(FIRST)}
     clients = sorted(CLIENTS, key=lambda c: (not is_installed(c, where), order.get(c.name, len(order))))
-    return [_connection(client, where, point, token, with_token=with_token) for client in clients]
+    return [_connection(client, where, point, token, with_token=with_token) for client in clients[:most]]
 
 
 def _connection(client: Client, where: Places, point: Endpoint, token: str, *, with_token: bool) -> Connection:

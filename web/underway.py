@@ -20,7 +20,11 @@ def underway(settings: Settings) -> dict[str, Any] | None:
     headers = {"authorization": f"Bearer {TokenStore(settings.tokens_file).default()}"}
     try:
         answer = httpx2.get(
-            f"http://{host}:{settings.gateway_port}/admin/status", headers=headers, timeout=TIMEOUT_S, trust_env=False
+            f"http://{host}:{settings.gateway_port}/admin/status",
+            headers=headers,
+            timeout=TIMEOUT_S,
+            trust_env=False,
+            verify=False,
         )
         body = answer.json() if answer.status_code == 200 else None
     except (httpx2.HTTPError, ValueError):

@@ -21,6 +21,8 @@ from web.ship import ship, verdict, version_diff
 
 router = APIRouter()
 
+SHOWN_CLIENTS = 6
+
 DONE = {
     "enabled": "It is served now; connected clients are told.",
     "disabled": "It is served no more; it stays built and locked.",
@@ -46,7 +48,9 @@ def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
         "config": _config(harbour, name) if found["locked"] else {},
         "job": harbour.jobs.of(name),
         "starter": (harbour.settings.servers_dir / name / "server.yaml").is_file() and "/" not in name,
-        "connections": connecting.connections(harbour.settings, harbour.places, with_token=who.may("operator")),
+        "connections": connecting.connections(
+            harbour.settings, harbour.places, with_token=who.may("operator"), most=SHOWN_CLIENTS
+        ),
     }
 
 
