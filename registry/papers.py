@@ -77,18 +77,13 @@ def attach(
         bundle = sign_statement(statement(entry.ref, manifest, kind, predicate), key)
         annotations = {
             media.PREDICATE_TYPE_ANNOTATION: kind,
-            KEY_ANNOTATION: key.key_id,
+            media.KEY_ANNOTATION: key.key_id,
         }
         fresh = layout.add_referrer(manifest, bundle, annotations=annotations)
         for old in older:
-            same = _kind(old.annotations) == kind and old.annotations.get(KEY_ANNOTATION) == key.key_id
+            same = _kind(old.annotations) == kind and old.annotations.get(media.KEY_ANNOTATION) == key.key_id
             if same and old.digest != fresh.digest:
                 layout.remove_referrer(old.digest)
-
-
-KEY_ANNOTATION = (
-    "dev.harbourmaster.key"  # which of our keys signed: a hint for replacing, never believed in verification
-)
 
 
 def _kind(annotations: dict[str, str]) -> str:

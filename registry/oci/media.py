@@ -28,6 +28,8 @@ INDEXES: Final = (INDEX, DOCKER_INDEX)
 # Sigstore bundle v0.3, and how cosign attaches one (cosign's BUNDLE_SPEC.md)
 SIGSTORE_BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE_ANNOTATION: Final = "dev.sigstore.bundle.predicateType"
+KEY_ANNOTATION: Final = "dev.harbourmaster.key"
+"""Which of our keys signed: a hint for replacing, never believed in verification."""
 # cosign's older layout: a manifest tagged sha256-<hex>.sig whose layers are simple-signing payloads
 COSIGN_PAYLOAD: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 COSIGN_SIGNATURE_ANNOTATION: Final = "dev.cosignproject.cosign/signature"

@@ -15,7 +15,6 @@ from registry.attached import Attached
 from registry.errors import SignatureMissing
 from registry.oci import media
 from registry.oci.reference import Reference as OciReference
-from registry.papers import KEY_ANNOTATION
 from runner.store.store import ModelStore
 from runner.store.transfer import remote_name
 
@@ -48,7 +47,7 @@ def sign(store: ModelStore, name: str, key: SigningKey) -> str:
     model = store.find(name)
     bundle = sign_statement(statement(model.name, model.id, SIGNATURE, {}), key)
     for old in store.layout.referrers(model.id, media.SIGSTORE_BUNDLE):
-        if old.annotations.get(KEY_ANNOTATION) == key.key_id:
+        if old.annotations.get(media.KEY_ANNOTATION) == key.key_id:
             store.layout.remove_referrer(old.digest)
-    annotations = {media.PREDICATE_TYPE_ANNOTATION: SIGNATURE, KEY_ANNOTATION: key.key_id}
+    annotations = {media.PREDICATE_TYPE_ANNOTATION: SIGNATURE, media.KEY_ANNOTATION: key.key_id}
     return store.layout.add_referrer(model.id, bundle, annotations=annotations).digest
