@@ -1,7 +1,7 @@
 """A well-behaved client of the echo server, in a process of its own: calls it steadily and notes how long each took.
 
 ``python -m tests.escape.neighbour URL TOKEN`` writes ``usual MEDIAN_MS`` when it knows the usual time, then goes on until
-its stdin ends, and writes ``beside MEDIAN_MS WORST_MS CALLS``.
+its stdin ends, takes the usual time once more, and writes ``beside MEDIAN_MS WORST_MS CALLS USUAL_AFTER_MS``.
 """
 
 from __future__ import annotations
@@ -28,21 +28,26 @@ async def timed(http: Http, session: str) -> float:
     return elapsed
 
 
+async def median_of(http: Http, session: str, calls: int) -> float:
+    taken = []
+    for _ in range(calls):
+        taken.append(await timed(http, session))
+        await asyncio.sleep(PAUSE_S)
+    return statistics.median(taken)
+
+
 async def measure(url: str, token: str) -> None:
     http = Http(urlsplit(url).port or 0, token)
     session = await http.initialize()
     await timed(http, session)
-    usual = []
-    for _ in range(USUAL_CALLS):
-        usual.append(await timed(http, session))
-        await asyncio.sleep(PAUSE_S)
-    print("usual", statistics.median(usual), flush=True)
+    print("usual", await median_of(http, session, USUAL_CALLS), flush=True)
     told = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     beside = []
     while not told.done() or len(beside) < LEAST_CALLS:
         beside.append(await timed(http, session))
         await asyncio.sleep(PAUSE_S)
-    print("beside", statistics.median(beside), max(beside), len(beside), flush=True)
+    after = await median_of(http, session, USUAL_CALLS)
+    print("beside", statistics.median(beside), max(beside), len(beside), after, flush=True)
 
 
 if __name__ == "__main__":
