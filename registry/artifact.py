@@ -35,6 +35,7 @@ LAYER_TYPE = "application/json"
 OURS = "dev.harbourmaster"  # the member that is ours
 MAX_LAYER_BYTES = 16 << 20  # Docker's whole catalog v3 with 320 servers is under 2 MiB
 MAX_BUNDLES = 32
+SCHEME = "oci://"  # as Helm and others write such addresses; optional
 
 Item = dict[str, Any]
 
@@ -72,6 +73,7 @@ def layer(title: str, items: list[Item], *, created: str = "") -> bytes:
 
 def push(reference: str, title: str, data: bytes, key: SigningKey | None = None) -> str:
     """Push a catalog, signed where there is a key; returns its manifest digest."""
+    reference = reference.removeprefix(SCHEME)
     with _scratch() as layout:
         body = layout.put_blob(data, LAYER_TYPE)
         layout.put_blob(media.EMPTY_BLOB, media.EMPTY)
@@ -88,6 +90,7 @@ def pull(reference: str, trust: TrustPolicy) -> CatalogLayer:
     A trust rule of tier ``catalog`` that matches ``host/repository`` must be met.  Without one only catalogs are read that hold
     no entries of ours: of Docker's nobody says who made them, and their images are judged one by one.
     """
+    reference = reference.removeprefix(SCHEME)
     name = Reference.parse(reference)
     with _scratch() as layout:
         digest = Remote().pull(reference, layout)

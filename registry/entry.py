@@ -108,7 +108,7 @@ class Network(Strict):
 
 
 class Run(Strict):
-    """``command`` may be empty where an image brings its own.  ``volumes`` are read and shown; no sandbox is given one yet."""
+    """``command`` may be empty where an image brings its own.  ``volumes`` are read and shown; what is given is asked for in ``sandbox``."""
 
     command: list[Argument] = Field(default=[], max_length=64)
     env: dict[EnvName, Argument] = Field(default={}, max_length=100)

@@ -172,5 +172,6 @@ def _undeclared_network(document: Document, entry: Entry) -> Iterator[Advice]:
 
 def _volumes(document: Document, entry: Entry) -> Iterator[Advice]:
     for i, volume in enumerate(entry.run.volumes):
-        problem = f"{volume} is not given: no sandbox has folders of the host or lasting volumes"
-        yield Advice.at(document, ("run", "volumes", i), "volume.not_given", problem, "let it work in /tmp")
+        problem = f"{volume} is not given: what lasts, or is the host's, is asked for with a reason"
+        remedy = "let it work in /tmp, or ask under run.sandbox: volumes or host_paths"
+        yield Advice.at(document, ("run", "volumes", i), "volume.not_given", problem, remedy)

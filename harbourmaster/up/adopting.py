@@ -26,7 +26,7 @@ from harbourmaster.core.files import write_atomic
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import NameTaken
 from harbourmaster.up.host import ask
-from harbourmaster.up.locking import changes, locked_server, write
+from harbourmaster.up.locking import changes, locked_server, permissions, write
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.build.bases import Progress, silent
@@ -107,7 +107,7 @@ def adopt(
     lock = read_lock(settings.lock_file)
     profile = Profile.load().digest
     line = locked_server(taken.entry, checked.evidence, profile_digest=profile, enabled=_starts(taken.entry))
-    for each in (*_permissions(taken.entry), *changes(lock.get(line.name), line, lock)):
+    for each in (*permissions(taken.entry), *changes(lock.get(line.name), line, lock)):
         say(each)
     if not ask(f"add {line.name} like this?", yes=yes):
         raise NotAgreed("nothing was changed: nobody said yes", remedy="say y at the prompt, or give --yes")
@@ -139,15 +139,6 @@ def _survey(settings: Settings, engine: Engine, taken: Offer, progress: Progress
         result = build_all(settings, engine, [taken.entry], progress, root=Path(place))[taken.entry.name]
     if result.error:
         raise result.error
-
-
-def _permissions(entry: Entry) -> list[str]:
-    """What it may touch, in plain words."""
-    run = entry.run
-    lines = [f"  network: {', '.join(run.network.hosts) or 'none'}"]
-    lines += [f"  secret: {secret.name} ({secret.description})" for secret in entry.config.secrets]
-    lines += [f"  more than usual: {k} {v.value}, because: {v.reason}" for k, v in run.sandbox if v is not None]
-    return [f"{entry.about.title} ({entry.name}), tier {entry.tier}", *lines]
 
 
 def _keep(settings: Settings, taken: Offer, line: LockedServer) -> None:

@@ -71,6 +71,15 @@ def _change(key: str, was: Any, now: Any) -> list[str]:
     return [f"~ {key}", f"    was: {shown[0]}", f"    now: {shown[1]}"]
 
 
+def permissions(entry: Entry) -> list[str]:
+    """What it may touch, in plain words, for whoever is asked to agree to it."""
+    run = entry.run
+    lines = [f"  network: {', '.join(run.network.hosts) or 'none'}"]
+    lines += [f"  secret: {secret.name} ({secret.description})" for secret in entry.config.secrets]
+    lines += [f"  more than usual: {k} {v.value}, because: {v.reason}" for k, v in run.sandbox if v is not None]
+    return [f"{entry.about.title} ({entry.name}), tier {entry.tier}", *lines]
+
+
 def run_settings(entry: Entry) -> dict[str, Any]:
     """What the sandbox is started with: ``{command, env, limits, user?, network?, ephemeral?, stateless?, config?, secrets?}``, parameters at their defaults.
 

@@ -13,7 +13,7 @@ from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.host import ask
-from harbourmaster.up.locking import changes, locked_server, write
+from harbourmaster.up.locking import changes, locked_server, permissions, write
 from harbourmaster.up.remote import relisted
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
@@ -85,9 +85,9 @@ def update(settings: Settings, names: tuple[str, ...], say: Say, *, yes: bool) -
         lines += [proved(settings, engine, name, lock) for name in images]
     changed = [line for line in lines if lock.get(line.name) != line]
     for line in changed:
-        _show(
-            say, line.name, changes(lock.get(line.name), line, lock) or ["~ its papers are others; it offers the same"]
-        )
+        new = [] if line.name in lock else permissions(find_entry(settings, line.name))
+        same = ["~ its papers are others; it offers the same"]
+        _show(say, line.name, [*new, *changes(lock.get(line.name), line, lock)] or same)
     if not changed:
         say("the lock is what can be proved; nothing to do")
         return
