@@ -34,7 +34,7 @@ from runner.agent.events import (
 from runner.agent.models import ChatModel, Question
 from runner.agent.toolset import add_message, calls_message, objection, result_message
 from runner.chat.job import Done, Text
-from runner.errors import ToolCallInvalid
+from runner.errors import PromptTooLong, ToolCallInvalid
 
 MAX_UNUSABLE = 2  # rounds in a row in which nothing that the model asks for can be carried out
 MAX_RESULT_CHARS = 24_000  # of one result that the model reads: about 6,000 tokens
@@ -81,7 +81,10 @@ async def run(
             raise
         return work.over("seconds", "ended it")
     except HarbourError as e:
-        return work.report("failed", f"{e.message} ({e.remedy})" if e.remedy else e.message, error=e)
+        why = f"{e.message} ({e.remedy})" if e.remedy else e.message
+        if isinstance(e, PromptTooLong) and agent.box.tools:
+            why += f"; the descriptions of {len(agent.box.tools)} tools are part of the prompt: offer fewer"
+        return work.report("failed", why, error=e)
 
 
 @dataclass

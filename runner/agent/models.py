@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from harbourmaster.core.errors import HarbourError
 from runner.agent.events import Call, Tool
 from runner.agent.toolset import make_call
 from runner.api.chat_request import parse_messages
 from runner.chat.job import ChatJob, Done, Text, ToolCall, Usage
 from runner.chat.toolcalls import chat
-from runner.errors import EngineFailed, RunnerDown, ToolCallInvalid
+from runner.errors import EngineFailed, PromptTooLong, RunnerDown, ToolCallInvalid
 
 if TYPE_CHECKING:
     from runner.scheduler.scheduler import Plan
@@ -176,7 +177,7 @@ class _Collector:
         return [*whole, Done(self._reason, self._usage)]
 
 
-def _error(body: bytes, status: int) -> EngineFailed | ToolCallInvalid:
+def _error(body: bytes, status: int) -> HarbourError:
     try:
         error = json.loads(body)["error"]
         message, code = (str(error.get("message")), error.get("code")) if isinstance(error, dict) else (str(error), "")
@@ -184,4 +185,6 @@ def _error(body: bytes, status: int) -> EngineFailed | ToolCallInvalid:
         message, code = body.decode(errors="replace").strip()[:500] or f"HTTP status {status}", ""
     if code == ToolCallInvalid.code:
         return ToolCallInvalid(message)
+    if code == "context_length_exceeded":  # OpenAI's code, which our runner uses too
+        return PromptTooLong(message)
     return EngineFailed(message, status=status)

@@ -50,6 +50,7 @@ async def connect(url: str, token: str, *, headers: dict[str, str] | None = None
     """Raises ``ToolsRefused`` (the token) or ``ToolsUnavailable``.  Environment proxies are not used: they would get the token."""
     sent = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
     carrier = httpx2.AsyncClient(headers=sent, timeout=httpx2.Timeout(CALL_S, connect=CONNECT_S), trust_env=False)
+    failure: Exception | None = None
     async with carrier, contextlib.AsyncExitStack() as stack:
         status = _Status()
         carrier.event_hooks = {"response": [status.note]}
@@ -59,7 +60,12 @@ async def connect(url: str, token: str, *, headers: dict[str, str] | None = None
             tools = await _tools(client)
         except (MCPError, httpx2.HTTPError, OSError, ExceptionGroup) as e:
             raise _no_tools(url, e, status.last) from e
-        yield McpTools(client, tools)
+        try:
+            yield McpTools(client, tools)
+        except Exception as e:  # the caller's own: the client's task groups would wrap it in groups of exceptions
+            failure = e
+    if failure:
+        raise failure
 
 
 class _Status:

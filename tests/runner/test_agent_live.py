@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from gateway.tokens import TokenStore
 from harbourmaster.compose import starter
 from harbourmaster.core.settings import Settings
+from runner.agent.gateway import gateway_token
 from runner.agent.tools import connect
 from runner.errors import ToolsRefused, ToolsUnavailable
 from sandbox.engine import Engine
@@ -126,6 +128,16 @@ async def test_where_the_model_must_choose_the_report_says_what_really_happened(
 
 @pytest.mark.engine
 @pytest.mark.slow
+async def test_a_pattern_that_names_no_tool_starts_nothing(dock: Dock) -> None:
+    status, _, err = await dock.agent("run", "Hi", "--tool", "nothing__*")
+    assert status == 2
+    assert "no tool is named nothing__*" in err
+    assert "Traceback" not in err
+    assert not (dock.home / "agents").exists()
+
+
+@pytest.mark.engine
+@pytest.mark.slow
 async def test_a_call_that_nobody_approves_never_reaches_the_sandbox(dock: Dock) -> None:
     said = await dock.report(
         "Say ahoy.", "--tool", "echo", "--tool-choice", "required", "--set", "echo.text=ahoy", "--rounds", "1"
@@ -158,6 +170,19 @@ async def test_a_conversation_keeps_its_tools_and_ends_with_bye(dock: Dock) -> N
     assert "echo: Return the text" in err
     assert "1 round" in err
     assert out.strip()
+
+
+async def test_the_caller_s_own_errors_come_out_of_the_connection_as_they_are(settings: Settings) -> None:
+    async with serving(settings, World({})) as (_, http):
+        with pytest.raises(KeyError, match="mine"):
+            async with connect(http.url, http.token):
+                raise KeyError("mine")
+
+
+def test_the_gateway_s_default_token_is_found_where_the_gateway_keeps_it(settings: Settings) -> None:
+    assert gateway_token(settings) == ""
+    made = TokenStore(settings.tokens_file).default()
+    assert gateway_token(settings) == made
 
 
 async def test_a_wrong_token_and_a_missing_gateway_are_named(settings: Settings) -> None:

@@ -27,7 +27,7 @@ from runner.agent.loop import Agent, run
 from runner.agent.models import ModelEvent, Question
 from runner.agent.toolset import answered, make_call, select
 from runner.chat.job import Done, Text, Usage
-from runner.errors import EngineDied, RequestInvalid, ToolCallInvalid, ToolsUnavailable
+from runner.errors import EngineDied, PromptTooLong, RequestInvalid, ToolCallInvalid, ToolsUnavailable
 
 ADD = Tool(
     "add",
@@ -247,6 +247,11 @@ async def test_a_tool_s_error_is_read_by_the_model_and_counted(ran: Any) -> None
 async def test_a_fault_is_reported_with_its_code(ran: Any, answers: Any, code: str) -> None:
     it = await ran(*answers, box=Box([Tool("gone")]))
     assert (it.report.outcome, it.report.as_dict()["code"]) == ("failed", code)
+
+
+async def test_where_the_tools_fill_the_context_the_report_says_how_many_they_are(ran: Any) -> None:
+    it = await ran(PromptTooLong("the prompt has 9 tokens and the context holds 8"))
+    assert it.report.why.endswith("the descriptions of 2 tools are part of the prompt: offer fewer")
 
 
 async def test_a_long_result_is_marked_as_a_part(ran: Any) -> None:

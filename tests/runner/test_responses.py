@@ -297,6 +297,17 @@ async def test_a_gateway_that_refuses_or_is_away_fails_the_request(app: App, lab
 
 
 @pytest.mark.slow
+async def test_names_that_clash_or_are_not_there_are_refused(app: App) -> None:
+    clash = [mcp(app.http, allowed_tools=["counter"]), {"type": "function", "name": "counter"}]
+    unknown = {"type": "mcp", "server_label": "dock", "name": "nothing"}
+    for more in ({"tools": clash}, {"tool_choice": unknown}):
+        for stream in (False, True):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await app.ask(stream=stream, more=more)
+            assert refused.value.param in ("tools", "tool_choice")
+
+
+@pytest.mark.slow
 async def test_a_client_that_goes_away_ends_the_call_that_runs_for_it(app: App) -> None:
     body = {**ASKED, "tools": [mcp(app.http, allowed_tools=["hang"])], "tool_choice": "required", "stream": True}
     async with (
