@@ -124,6 +124,7 @@ def harbour(engine: Engine, hostile_image: str, echo_image: str, place: Path) ->
 class Neighbour:
     process: subprocess.Popen[str]
     usual_ms: float
+    busy: bool  # the machine, with other things, before the first attempt
 
     def finish(self) -> tuple[float, float, int]:
         """Median and worst milliseconds beside the escape set, and how many calls; sets ``usual_ms`` to the larger of
@@ -141,7 +142,8 @@ def neighbour(harbour: Harbour) -> Iterator[Neighbour]:
     with program("tests.escape.neighbour", harbour.url, harbour.token, home=harbour.home) as process:
         try:
             assert process.stdout is not None
-            yield Neighbour(process, float(process.stdout.readline().split()[1]))
+            busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+            yield Neighbour(process, float(process.stdout.readline().split()[1]), busy)
         finally:
             process.kill()
 
