@@ -23,6 +23,7 @@ from policies.errors import PolicyInvalid
 from policies.policy_set import Policy, PolicySet, own_files
 
 ACTIONS: Final = ("call", "read", "get", "list", "exec")
+OTHER_SERVER: Final = "calls.other-server"  # the shipped policy that has a say about callers of some servers alone
 APPROVERS: Final = ("client", "operator")  # who may say yes: the caller's own user, or only `hm approve`
 ASKED: Final[Mapping[str, Any]] = {  # a request about which nothing is known
     "method": "", "profile": "", "client": "", "hour": 0, "weekday": 1, "argument_names": [], "arguments": "",
@@ -99,7 +100,8 @@ class CallPolicies:
         self._heads = _Subset((p, {**b, "effect": "permit", "conditions": []}) for p, b in conditional)
         asking = {policy.id for policy, _ in conditional}
         self.conditional = bool(asking)
-        self._named = any(_asks_name(body) for _, body in bodies)
+        self.named = any(_asks_name(body) for _, body in bodies)
+        self._by_server = any(_asks_server(body) for policy, body in bodies if policy.id != OTHER_SERVER)
         self._unconditional = _Subset(
             (p, b) for p, b in bodies if p.id not in asking and "approval" not in b["annotations"]
         )
@@ -133,10 +135,16 @@ class CallPolicies:
     def could_allow(self, caller: Caller, action: str, things: Sequence[Thing]) -> list[bool]:
         """For each of ``things``: whether some request for it would pass.  What is never allowed need not be listed.
 
-        Where no policy asks for names, things that differ in nothing else are asked about once.
+        Where no policy asks for names, or for servers either, things that differ in nothing else are asked about once.
         """
-        if not self._named:
-            kinds = [(t.kind, t.server, t.tier, t.annotations) for t in things]
+        if caller.servers is not None and action != "exec":  # as OTHER_SERVER says, and nothing can lift a forbid
+            own = [thing for thing in things if thing.server in caller.servers]
+            if len(own) < len(things):
+                passing = iter(self.could_allow(caller, action, own))
+                return [thing.server in caller.servers and next(passing) for thing in things]
+        if not self.named:
+            apart = self._by_server
+            kinds = [(t.kind, t.server if apart else "", t.tier, t.annotations) for t in things]
             first = {kind: thing for kind, thing in zip(reversed(kinds), reversed(things), strict=True)}
             answers = dict(zip(first, self._each_could(caller, action, list(first.values())), strict=True))
             return [answers[kind] for kind in kinds]
@@ -299,6 +307,17 @@ def _asks_name(value: Any) -> bool:
     if isinstance(scope, dict) and scope.get("op") == "==":
         return True
     return value.get("Var") == "resource" or any(_asks_name(each) for each in value.values())
+
+
+def _asks_server(value: Any) -> bool:
+    """Whether a policy can tell servers apart: by attribute, by scope, or by an entity in its conditions."""
+    if isinstance(value, list):
+        return any(_asks_server(each) for each in value)
+    if not isinstance(value, dict):
+        return False
+    if value.get("attr") == "server" or value.get("type") == "McpServer":
+        return True
+    return any(_asks_server(each) for each in value.values())
 
 
 def _asks_context(value: Any) -> bool:

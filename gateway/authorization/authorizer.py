@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.authorization.errors import CallRefused
 from gateway.authorization.offered import offered
 from gateway.authorization.quotas import Quota, Quotas
-from gateway.authorization.things import OURS, Annotations, asked, caller, request, thing
+from gateway.authorization.things import OURS, SILENT, Annotations, asked, caller, request, thing
 from gateway.downstream import Downstream
 from gateway.index import Index, Route
 from gateway.principals import Principal
@@ -97,7 +97,7 @@ class Authorizer:
 
     def _listed(self, rights: Rights, kind: str, routes: list[Route]) -> list[bool]:
         action = {"Tool": "call", "Prompt": "get", "Resource": "read"}[kind]
-        things = [self._thing(rights.index, kind, route) for route in routes]
+        things = self._things(rights, kind, routes)
         policies = rights.policies
         usable = policies.could_allow(rights.caller, action, things)
         own = [place for place, each in enumerate(things) if each.server == OURS]
@@ -105,6 +105,21 @@ class Authorizer:
             usable[place] = policies.could_allow(rights.caller, "exec", [things[place]])[0]
         seen = policies.could_allow(rights.caller, "list", things)
         return [may and (sees or place in own) for place, (may, sees) in enumerate(zip(usable, seen, strict=True))]
+
+    def _things(self, rights: Rights, kind: str, routes: list[Route]) -> list[Thing]:
+        """Those that no policy in force can tell apart are one."""
+        named, servers = rights.policies.named, rights.index.servers
+        known: dict[tuple[Any, ...], Thing] = {}
+        found = []
+        for route in routes:
+            server = servers.get(route.server)
+            own = self._annotations.of(server, route.name) if server is not None and kind == "Tool" else SILENT
+            key = (route.server, own, route.name if named else "")
+            each = known.get(key)
+            if each is None:
+                each = known[key] = thing(kind, server, route, self._annotations)
+            found.append(each)
+        return found
 
     def _decide(
         self, rights: Rights, client: Downstream, method: str, route: Route, params: Mapping[str, Any]

@@ -6,11 +6,10 @@ exist.  A server of which nothing is left does not speak in the instructions eit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.authorization.things import OURS
 from gateway.index import Index, Route
 from gateway.messages import decode, encode
 
@@ -29,11 +28,12 @@ def offered(index: Index, may: May) -> Index:
     """``index`` itself where nothing is left out."""
     hidden: dict[str, set[str]] = {}
     left: set[str] = set()
-    for method, (key, name, kind) in _LISTS.items():
-        names = [item[name] for item in decode(index.handshake_lists[method])[key]]
-        routes = [_route(index, key, each) for each in names]
-        verdicts = may(kind, routes)
-        hidden[method] = {each for each, yes in zip(names, verdicts, strict=True) if not yes}
+    for method, table in _tables(index).items():
+        routes = [
+            route for name, route in table.items() if route.public == name
+        ]  # the rest are names beside the listed
+        verdicts = may(_LISTS[method][2], routes)
+        hidden[method] = {route.public for route, yes in zip(routes, verdicts, strict=True) if not yes}
         left |= {route.server for route, yes in zip(routes, verdicts, strict=True) if yes}
     if not any(hidden.values()):
         return index
@@ -50,11 +50,30 @@ def _without(index: Index, hidden: Mapping[str, set[str]], left: set[str]) -> In
         discover.pop("instructions", None)
     return replace(
         index,
-        handshake_lists={m: _narrowed(raw, m, hidden[m]) for m, raw in index.handshake_lists.items()},
-        modern_lists={m: _narrowed(raw, m, hidden[m]) for m, raw in index.modern_lists.items()},
+        handshake_lists=_Narrowed(index.handshake_lists, hidden),
+        modern_lists=_Narrowed(index.modern_lists, hidden),
         instructions=instructions,
         discover=encode(discover),
     )
+
+
+class _Narrowed(Mapping[str, bytes]):
+    """Lists without what is hidden, made when one is asked for: a client speaks one era, and few ask for all four."""
+
+    def __init__(self, whole: Mapping[str, bytes], hidden: Mapping[str, set[str]]) -> None:
+        self._whole, self._hidden = whole, hidden
+        self._made: dict[str, bytes] = {}
+
+    def __getitem__(self, method: str) -> bytes:
+        if method not in self._made:
+            self._made[method] = _narrowed(self._whole[method], method, self._hidden[method])
+        return self._made[method]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole)
+
+    def __len__(self) -> int:
+        return len(self._whole)
 
 
 def _narrowed(raw: bytes, method: str, hidden: set[str]) -> bytes:
@@ -81,12 +100,10 @@ def _offers(index: Index, server: str) -> bool:
     return any(listing.get(part) for part in ("tools", "prompts", "resources", "resourceTemplates"))
 
 
-def _route(index: Index, key: str, public: str) -> Route:
-    """Names that lead to no server are the gateway's own tools."""
-    tables: dict[str, Mapping[str, Route]] = {
-        "tools": index.tools,
-        "prompts": index.prompts,
-        "resources": index.resources,
-        "resourceTemplates": index.templates,
+def _tables(index: Index) -> dict[str, Mapping[str, Route]]:
+    return {
+        "tools/list": index.tools,
+        "prompts/list": index.prompts,
+        "resources/list": index.resources,
+        "resources/templates/list": index.templates,
     }
-    return tables[key].get(public) or Route(OURS, public, public)

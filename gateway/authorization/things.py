@@ -53,7 +53,8 @@ class Annotations:
 def annotated(tool: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
     """Only true and false count; a tool that is not destructive because it only reads says so by reading only."""
     said = tool.get("annotations")
-    said = said if isinstance(said, dict) else {}
+    if not isinstance(said, dict):
+        return SILENT
     found = {
         attribute: said[key] if isinstance(said.get(key), bool) else default
         for key, (attribute, default) in _ANNOTATIONS.items()
@@ -63,7 +64,7 @@ def annotated(tool: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
     return tuple(found.items())
 
 
-SILENT: Final = annotated({})
+SILENT: Final = annotated({"annotations": {}})
 
 
 def caller(principal: Principal) -> Caller:
