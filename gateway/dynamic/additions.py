@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.dynamic.overlay import Ground, Wishes, index_for
+from gateway.dynamic.overlay import Ground, Wishes, index_for, still_wished
 from gateway.index import Index
 
 
@@ -24,4 +24,4 @@ class Additions:
     def rebase(self, ground: Ground) -> None:
         """The lock or the profile changed."""
         self.ground = ground
-        self.index = index_for(ground, self.wishes, self._info, self.index)
+        self.wish(still_wished(ground, self.wishes))

@@ -131,8 +131,9 @@ class Conversations:
         if consent.digest(await self._usable(client, ground, own.wishes, name)) != consent.digest(server):
             raise ConsentMoved(f"{name} changed while it was added", remedy=f"call {ADD} again")
         how = "profile" if name in ground.selection.servers else "person"
-        self._record(client, "add", name, by=how, agreed=consent.digest(server))
-        self._wish(client, own, replace(own.wishes, added=(*own.wishes.added, name)))
+        agreed = consent.digest(server)
+        self._record(client, "add", name, by=how, agreed=agreed)
+        self._wish(client, own, replace(own.wishes, added={**own.wishes.added, name: agreed}))
         await self._persist(ground, own.wishes, name)
         return said(self._added(client, name, "added"))
 
@@ -201,7 +202,7 @@ class Conversations:
         wishes = replace(own.wishes, config={**own.wishes.config, name: {**own.wishes.config.get(name, {}), **values}})
         again = name in wishes.added and name not in ground.selection.servers
         if again:  # what a person agreed to had other values
-            wishes = replace(wishes, added=tuple(each for each in wishes.added if each != name))
+            wishes = replace(wishes, added={n: agreed for n, agreed in wishes.added.items() if n != name})
         self._record(client, "configure", name, parameters=sorted(values))
         self._wish(client, own, wishes)
         if name in ground.selection.servers:
@@ -245,6 +246,6 @@ def _name(given: Mapping[str, Any], key: str) -> str:
 
 def _without(wishes: Wishes, name: str) -> Wishes:
     return Wishes(
-        tuple(each for each in wishes.added if each != name),
+        {server: agreed for server, agreed in wishes.added.items() if server != name},
         {server: values for server, values in wishes.config.items() if server != name},
     )

@@ -6,14 +6,15 @@ The profile's servers can be called without being listed, so that a client with 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from gateway.dynamic.consent import digest
 from gateway.dynamic.tools import OURS, own_server
 from gateway.index import Index, build
 from gateway.lock import LockedServer
 from gateway.profiles.schema import Dynamic, ServerRules
-from gateway.profiles.select import Selection
+from gateway.profiles.select import Selection, matches
 from gateway.profiles.values import Limits, variant
 from harbourmaster.core.errors import HarbourError
 
@@ -22,9 +23,11 @@ _NO_LIMITS: Final[Limits] = {}
 
 @dataclass(frozen=True)
 class Wishes:
-    """``added``: servers in the order they came.  ``config``: server -> values, beside those of the profile."""
+    """``added``: server -> the digest that a person agreed to, in the order they came.  ``config``: server -> values,
+    beside those of the profile.
+    """
 
-    added: tuple[str, ...] = ()
+    added: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -73,6 +76,22 @@ def wished(ground: Ground, wishes: Wishes, name: str) -> tuple[LockedServer, Har
         return variant(locked, rules.model_copy(update={"config": config}), ground.profile, ground.limits), None
     except HarbourError as e:
         return locked, e
+
+
+def still_wished(ground: Ground, wishes: Wishes) -> Wishes:
+    """``wishes`` without the servers that nobody agreed to as they are now: another image, listing, host or value."""
+    return replace(
+        wishes, added={n: agreed for n, agreed in wishes.added.items() if _stands(ground, wishes, n, agreed)}
+    )
+
+
+def _stands(ground: Ground, wishes: Wishes, name: str, agreed: str) -> bool:
+    if name in ground.selection.servers:  # the operator chose it
+        return True
+    if name not in ground.lock or not matches(name, ground.dynamic.servers):
+        return False
+    server, problem = wished(ground, wishes, name)
+    return problem is None and digest(server) == agreed
 
 
 def _told(before: Index | None) -> dict[tuple[str, str], str]:

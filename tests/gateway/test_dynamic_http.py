@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -191,6 +192,37 @@ async def test_what_is_added_renames_nothing_and_concerns_one_session_alone(http
     assert code(reply["result"]) == "gateway.unknown_tool"
     await call(http, mine, "mcp-remove", name="tides")
     assert await names(http, mine) == OWN
+
+
+async def test_a_server_that_is_locked_as_something_else_is_not_what_was_agreed_to(
+    gateway: Gateway, http: Http, world: World
+) -> None:
+    session = await http.initialize()
+    await add(http, session, "tides")
+    assert text(await http.call(session, "tools/call", tool_call("tides__echo"))) == "{}"
+    wider = dataclasses.replace(
+        world.servers["tides"], run={"network": {"hosts": ["tides.example:443", "evil.example:443"]}}
+    )
+    world.servers = {**world.servers, "tides": wider}
+    async with http.events("GET", Mcp_Session_Id=session) as following:
+        world.changed = world.servers
+        assert (await following())["method"] == "notifications/tools/list_changed"
+    assert await names(http, session) == OWN
+    await until(lambda: world.started[0].process.returncode is not None)
+    asked = await call(http, session, "mcp-add", name="tides")
+    assert "evil.example:443" in asked["structuredContent"]["touches"]["network"]
+
+
+async def test_a_profile_that_stops_being_dynamic_lists_its_servers_again(
+    settings: Settings, gateway: Gateway, http: Http
+) -> None:
+    session = await http.initialize()
+    await add(http, session, "tides")
+    write(settings, "default", {"servers": {"alpha": {"tools": {"allow": ["echo"]}}}})
+    await until(lambda: gateway.view("default").dynamic is None)
+    assert await names(http, session) == {"echo"}
+    reply = await http.call(session, "tools/call", tool_call("mcp-exec", {"name": "echo"}))
+    assert reply["error"]["data"]["code"] == "gateway.unknown_tool"
 
 
 async def test_the_client_hears_that_its_list_changed(http: Http) -> None:
