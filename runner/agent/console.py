@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 from harbourmaster.core.settings import Settings
 from runner.agent import view
-from runner.agent.approval import Answer, Approver, Rule
+from runner.agent.approval import Answer, Approver, Ask, Rule
 from runner.agent.budget import Budget
 from runner.agent.events import AgentEvent, Call, MessageAdded, Report, Tool
 from runner.agent.gateway import gateway_token, gateway_url
@@ -20,8 +22,8 @@ from runner.agent.loop import Agent
 from runner.agent.loop import run as run_agent
 from runner.agent.models import ChatModel, EngineModel, OpenAIModel
 from runner.agent.tools import McpTools, connect
-from runner.agent.toolset import Fixed, add_message, select
-from runner.agent.transcript import Transcript
+from runner.agent.toolset import Fixed, add_message, answered, select
+from runner.agent.transcript import INTERRUPTED, Transcript
 from runner.cli_output import print_json
 from runner.client import RunnerClient, own_url
 from runner.errors import RequestInvalid
@@ -57,10 +59,15 @@ class Session:
     transcript: Transcript
     messages: list[dict[str, Any]]
     view: view.View
+    lines: Lines
 
     async def turn(self, text: str) -> Report:
         self._add({"role": "user", "content": text})
-        report = await run_agent(self.agent, self.messages, self._tell)
+        try:
+            report = await run_agent(self.agent, self.messages, self._tell)
+        except asyncio.CancelledError:
+            self.messages[:] = answered(self.messages, INTERRUPTED)
+            raise
         self.transcript.report(report)
         return report
 
@@ -89,7 +96,7 @@ async def converse(settings: Settings, wanted: Wanted) -> None:
     async with opened(settings, wanted, quiet=False) as session:
         tools = session.agent.box.tools
         sys.stderr.write(f"{len(tools)} tools; {HELP}\n")
-        while (line := await _line("> ")) not in (None, "/bye"):
+        while (line := await session.lines.ask("> ")) not in (None, "/bye"):
             assert line is not None
             if line == "/clear":
                 session.messages[:] = [m for m in session.messages[:1] if m["role"] == "system"]
@@ -98,8 +105,26 @@ async def converse(settings: Settings, wanted: Wanted) -> None:
                 sys.stderr.writelines(f"{t.name}: {view.printable(view.short(t.description))}\n" for t in tools)
             elif line in ("/?", "/help"):
                 sys.stderr.write(f"{HELP}\n")
+            elif line and (report := await _interruptible(session.turn(line))):
+                session.view.report(report)
             elif line:
-                session.view.report(await session.turn(line))
+                session.view.end_line()
+                sys.stderr.write("interrupted\n")
+
+
+async def _interruptible(turn: Coroutine[Any, Any, Report]) -> Report | None:
+    """Ctrl-C ends the turn, not the conversation."""
+    task = asyncio.ensure_future(turn)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not task.cancelled() or (own := asyncio.current_task()) is None or own.cancelling():
+            raise
+        return None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 @contextlib.asynccontextmanager
@@ -111,16 +136,17 @@ async def opened(settings: Settings, wanted: Wanted, *, quiet: bool) -> AsyncIte
         about = {"model": _name(wanted), "gateway": address, "tools": [t.name for t in tools]}
         transcript, messages = _transcript(settings, wanted, about)
         with transcript:
+            lines = Lines()
             agent = Agent(
                 model,
                 _Chosen(gateway, tools),
                 wanted.budget,
-                Approver(wanted.approve, _ask if sys.stdin.isatty() else None),
+                Approver(wanted.approve, _asking(lines) if sys.stdin.isatty() else None),
                 wanted.options,
                 _choice(wanted.tool_choice),
                 wanted.parallel,
             )
-            yield Session(agent, transcript, messages, view.View(quiet=quiet))
+            yield Session(agent, transcript, messages, view.View(quiet=quiet), lines)
 
 
 @dataclass(frozen=True)
@@ -183,16 +209,39 @@ def _choice(text: str) -> str:
     return text if text in ("auto", "none", "required") else f"={text}"
 
 
-async def _ask(call: Call, tool: Tool) -> Answer:
-    sys.stderr.write(view.question(call, tool))
-    answers: dict[str, Answer] = {"y": "yes", "yes": "yes", "a": "tool", "always": "tool"}
-    line = await _line("Call it? [y]es, [N]o, [a]lways this tool: ")
-    return answers.get((line or "").lower(), "no")
+def _asking(lines: Lines) -> Ask:
+    async def ask(call: Call, tool: Tool) -> Answer:
+        sys.stderr.write(view.question(call, tool))
+        answers: dict[str, Answer] = {"y": "yes", "yes": "yes", "a": "tool", "always": "tool"}
+        line = await lines.ask("Call it? [y]es, [N]o, [a]lways this tool: ")
+        return answers.get((line or "").lower(), "no")
+
+    return ask
 
 
-async def _line(prompt: str) -> str | None:
-    """A line that a person types; None at the end of the input."""
-    try:
-        return (await asyncio.to_thread(input, prompt)).strip()
-    except EOFError:
-        return None
+class Lines:
+    """Lines that a person types, read in a thread that nobody waits for: Ctrl-C must not hang until the next Enter."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[str | None] | None = None
+
+    async def ask(self, prompt: str) -> str | None:
+        """None at the end of the input."""
+        if self._waiting is None:
+            self._waiting = asyncio.get_running_loop().create_future()
+            arguments = (prompt, self._waiting, asyncio.get_running_loop())
+            threading.Thread(target=self._read, args=arguments, daemon=True).start()
+        else:  # a question that was interrupted still waits for its line: this one gets it
+            sys.stderr.write(prompt)
+        line = await asyncio.shield(self._waiting)
+        self._waiting = None
+        return line
+
+    @staticmethod
+    def _read(prompt: str, waiting: asyncio.Future[str | None], loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            line: str | None = input(prompt).strip()
+        except EOFError:
+            line = None
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(waiting.set_result, line)

@@ -143,7 +143,7 @@ class Docker:
     def _runner_body(self, entry: dict[str, Any]) -> dict[str, Any]:
         last = datetime.now(UTC).timestamp() - entry["idle_s"]
         return {
-            "backend_name": BACKEND,
+            "backend_name": entry["backend"],
             "model_name": entry["name"],
             "mode": "completion",
             "last_used": datetime.fromtimestamp(last, UTC).isoformat(),

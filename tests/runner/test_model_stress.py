@@ -19,7 +19,7 @@ from tests.runner.conftest import Server
 
 pytestmark = pytest.mark.slow
 
-REQUESTS = int(os.environ.get("HM_TEST_STRESS") or 300)
+REQUESTS = int(os.environ.get("HM_TEST_STRESS") or 150)
 # Kernels for batches add in another order than those for one row.  Where a word differs from the answer given alone,
 # it was at most this much likelier there (docs/models.md, "How exact").
 TOLERANCE = 0.4
