@@ -139,7 +139,7 @@ SNOOP = Case(
 )  # fmt: skip
 
 # Tools whose cases need something of the test's own (a listener, a canary, another process), or end the sandbox
-OTHERS = ("abstract", "listen", "signals", "snoop", "memory_bomb", *SPEAKING)
+OTHERS = ("abstract", "listen", "speak", "signals", "snoop", "memory_bomb", *SPEAKING)
 TOOLS = (*dict.fromkeys(case.tool for case in CASES), *OTHERS)
 
 

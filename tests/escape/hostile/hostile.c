@@ -13,7 +13,7 @@
 
 static const struct { const char *name; void (*attempt)(void); } TOOLS[] = {
     {"tcp", tcp}, {"udp", udp}, {"dns", dns}, {"icmp", icmp}, {"interfaces", interfaces}, {"abstract", unix_abstract},
-    {"listen", listen_here}, {"engine_sockets", engine_sockets}, {"credentials", credentials}, {"writing", writing},
+    {"listen", listen_here}, {"speak", speak}, {"engine_sockets", engine_sockets}, {"credentials", credentials}, {"writing", writing},
     {"kernel_files", kernel_files}, {"devices", devices}, {"rights", rights}, {"dropper", dropper},
     {"namespaces", namespaces}, {"mounting", mounting}, {"kernel", kernel}, {"fork_bomb", fork_bomb},
     {"memory_bomb", memory_bomb}, {"disk_bomb", disk_bomb}, {"file_bomb", file_bomb}, {"cpu_hog", cpu_hog},

@@ -138,6 +138,36 @@ static void unix_abstract(void) {
     TRY("abstract socket", join(text_of("socket", name, sizeof name), 1));
 }
 
+static size_t bytes_of(const char *hex, unsigned char *into, size_t size) {
+    size_t n = 0;
+    for (; hex[0] && hex[1] && n < size && sscanf(hex, "%2hhx", into + n) == 1; hex += 2) n++;
+    return n;
+}
+
+/* Says `parts` (hex, by commas) to `to`, each once the answer to the one before is there; tells how the last ended. */
+static void speak(void) {
+    static char target[128], parts[16384];
+    static unsigned char bytes[8192];
+    unsigned char heard[13] = {0};
+    struct sockaddr_storage to;
+    text_of("parts", parts, sizeof parts);
+    socklen_t size = address_of((char *)text_of("to", target, sizeof target), &to);
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    if (!size || connect(s, (void *)&to, size) < 0) { say("connection=%s\n", named(-1)); close(s); return; }
+    long n = 0;
+    for (char *next, *part = strtok_r(parts, ",", &next); part; part = strtok_r(NULL, ",", &next)) {
+        struct pollfd wait = {.fd = s, .events = POLLIN};
+        if (send(s, bytes, bytes_of(part, bytes, sizeof bytes), MSG_NOSIGNAL) < 0) { n = -1; break; }
+        memset(heard, 0, sizeof heard);
+        errno = ETIMEDOUT;
+        n = poll(&wait, 1, 5000) == 1 ? recv(s, heard, sizeof heard - 1, 0) : -1;
+        if (n <= 0) break;
+        while (poll(&wait, 1, 50) == 1 && recv(s, bytes, sizeof bytes, 0) > 0) {}
+    }
+    if (n > 0) say("answer=%s\n", (char *)heard); else say("answer=%s\n", n ? named(-1) : "CLOSED");
+    close(s);
+}
+
 static void listen_here(void) { /* for a neighbour to find */
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)number_of("port", 4444))};
     int s = socket(AF_INET, SOCK_STREAM, 0), local = socket(AF_UNIX, SOCK_STREAM, 0);
