@@ -35,6 +35,7 @@ def new(
     commit: Annotated[str, typer.Option("--commit", help="of the repository; the newest by default")] = "",
     directory: Annotated[str, typer.Option("--directory", help="the package's folder in the repository")] = "",
     transport: Annotated[str, typer.Option("--transport", help="streamable-http or sse")] = "streamable-http",
+    private: Annotated[bool, typer.Option("--private", help="the address may be private, or on this machine")] = False,
     name: Annotated[str, typer.Option("--name", help="the folder's name")] = "",
     title: Annotated[str, typer.Option("--title")] = "",
     description: Annotated[str, typer.Option("--description")] = "",
@@ -59,7 +60,8 @@ def new(
     if not given:
         given = dict([_asked_origin()])
     ((kind, place),) = given.items()
-    found = _looked_up(kind, place, version=version, commit=commit, directory=directory, transport=transport)
+    asked = {"version": version, "commit": commit, "directory": directory, "transport": transport}
+    found = _looked_up(kind, place, private=private, **asked)
     wishes = Wishes(
         name=name,
         title=title,
@@ -93,7 +95,9 @@ def _asked_origin() -> tuple[str, str]:
     return kind, typer.prompt("Its name or address", type=str).strip()
 
 
-def _looked_up(kind: str, place: str, *, version: str, commit: str, directory: str, transport: str) -> Found:
+def _looked_up(
+    kind: str, place: str, *, version: str, commit: str, directory: str, transport: str, private: bool
+) -> Found:
     from registry.lookup import git, images, npm, pypi, remote
 
     match kind:
@@ -106,7 +110,7 @@ def _looked_up(kind: str, place: str, *, version: str, commit: str, directory: s
         case "image":
             return images.look_up(place)
         case _:
-            return remote.look_up(place, transport=transport)
+            return remote.look_up(place, transport=transport, private=private)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Confirmed:
 def confirm(entry: Entry) -> Confirmed:
     """Raises ``LookupUnusable`` where it differs, and what a look-up raises."""
     if entry.remote is not None:
-        found = remote.look_up(entry.remote.url, transport=entry.remote.transport)
+        found = remote.look_up(entry.remote.url, transport=entry.remote.transport, private=bool(entry.remote.private))
         return Confirmed(f"{entry.remote.url} answers", found.notes)
     if entry.tier == "community" and entry.image:
         digest, _ = Remote().describe(entry.image)

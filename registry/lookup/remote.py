@@ -17,15 +17,20 @@ TIMEOUT_S = (10, 20)  # connect; silence while reading
 MAX_ANSWER = 1 << 20
 
 
-def look_up(url: str, *, transport: str = "streamable-http") -> Found:
-    """Ask it to initialize, without credentials.  Raises ``LookupUnavailable``, ``LookupUnusable``."""
+def look_up(url: str, *, transport: str = "streamable-http", private: bool = False) -> Found:
+    """Ask it to initialize, without credentials.  ``private``: it may be on this machine or a private network.
+
+    Raises ``LookupUnavailable``, ``LookupUnusable``.
+    """
+    remote: dict[str, Any] = {"url": url, "transport": transport}
     if reason := addresses.refusal(url):
-        raise LookupUnusable(f"{url[:200]} {reason}", remedy="write a public https address")
+        if not private:
+            raise LookupUnusable(f"{url[:200]} {reason}", remedy="write a public https address, or say --private")
+        remote["private"] = [_endpoint(url)]
     status, info = _initialize(url) if transport == "streamable-http" else _listen(url)
     host = urlsplit(url).hostname or ""
     labels = [word for word in host.split(".")[:-1] if word not in ("www", "api", "mcp")]
     name = slug(str(info.get("name") or (labels[-1] if labels else host)))
-    remote: dict[str, Any] = {"url": url, "transport": transport}
     notes = []
     if status in (401, 403):
         remote["oauth"] = {}
@@ -40,6 +45,14 @@ def look_up(url: str, *, transport: str = "streamable-http") -> Found:
         remote=remote,
         notes=tuple(notes),
     )
+
+
+def _endpoint(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port or {'https': 443, 'http': 80}[parts.scheme]}"
+    except (ValueError, KeyError) as e:
+        raise LookupUnusable(f"{url[:200]!r} is no web address", remedy="write https://host/path") from e
 
 
 def _initialize(url: str) -> tuple[int, dict[str, Any]]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +22,14 @@ from harbourmaster.core.errors import UsageError
 from harbourmaster.core.settings import PROJECT_ROOT
 from registry import differences
 from registry.changed import changed_entries, default_base
-from registry.lookup import images, npm, pypi
-from registry.lookup.errors import LookupMissing, LookupUnavailable
+from registry.lookup import git as git_lookup
+from registry.lookup import images, npm, pypi, remote
+from registry.lookup.errors import LookupMissing, LookupUnavailable, LookupUnusable
 from registry.oci.layout import OciLayout
 from registry.oci.remote import Remote
 from registry.schema import load_entry, parse_entry
 from registry.update import newest_pins, propose, repinned
+from registry.wizard import Wishes, write_new
 
 WORKFLOW = PROJECT_ROOT / ".github" / "workflows" / "registry-check.yaml"
 pytestmark = pytest.mark.usefixtures("home")
@@ -318,3 +325,110 @@ def test_the_workflow_runs_strangers_branches_without_rights_or_secrets() -> Non
     assert all(found["persist-credentials"] is False for found in checkouts)
     (check,) = [step for step in steps if "registry check" in step.get("run", "")]
     assert check["working-directory"] == "base", "the tools are the base's, the branch is data"
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """A remote server: its first answer is what the test says."""
+
+    answer: tuple[int, str, bytes] = (200, "application/json", b"{}")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, kind, body = self.answer
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """No noise in the tests' output."""
+
+
+@contextlib.contextmanager
+def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
+    handler = type("Handler", (_Answering,), {"answer": (status, kind, body)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = False
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/mcp"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+HELLO = json.dumps(
+    {"jsonrpc": "2.0", "id": 1, "result": {"serverInfo": {"name": "ticket-mcp-server", "title": "Tickets"}}}
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "title", "signs_in"),
+    [
+        (200, "application/json", HELLO.encode(), "Tickets", False),
+        (200, "text/event-stream", f"event: message\ndata: {HELLO}\n\n".encode(), "Tickets", False),
+        (401, "text/plain", b"who are you", "0", True),
+        (200, "text/html", b"<html>" * 1000, "0", False),
+    ],
+)
+def test_a_remote_server_is_asked_who_it_is_and_whether_people_sign_in(
+    status: int, kind: str, body: bytes, title: str, signs_in: bool, tmp_path: Path
+) -> None:
+    with answering(status, kind, body) as url:
+        found = remote.look_up(url, private=True)
+        assert (
+            hm(
+                "new",
+                "--url",
+                url,
+                "--private",
+                "--name",
+                "tickets",
+                "--description",
+                "Files.",
+                "--root",
+                str(tmp_path),
+            )
+            == 0
+        )
+        with pytest.raises(LookupUnusable):
+            remote.look_up(url)
+
+    assert found.title == title
+    entry = load_entry(tmp_path / "tickets")
+    assert entry.remote is not None
+    assert (entry.remote.oauth is not None) == signs_in
+    assert entry.remote.private == [entry.remote.host]
+
+
+def test_a_remote_server_that_does_not_answer_fails_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(200, "application/json", HELLO.encode()) as url:
+        said = ("--private", "--name", "tickets", "--description", "Files tickets.")
+        assert hm("new", "--url", url, *said, "--root", str(tmp_path)) == 0
+        assert hm("check", "tickets", "--root", str(tmp_path)) == 0
+    capsys.readouterr()
+
+    assert hm("check", "tickets", "--root", str(tmp_path)) == 1
+
+    assert "lookup.unavailable" in capsys.readouterr().out.replace("&#95;", "_")
+
+
+def test_at_the_prompt_an_empty_answer_takes_what_was_found(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["", "Ahoy there", "", "communication", "api.example.com:443", "greet"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*answers, ""])))
+
+    found = git_lookup.look_up(ADDRESS, directory="server")
+    written = write_new(found, Wishes(expect="ahoy"), tmp_path / "servers", ask=True)
+
+    entry = load_entry(written.folder)
+    assert written.left == ()
+    assert (entry.name, entry.about.title, entry.about.description) == ("ahoy", "Ahoy there", "Says ahoy.")
+    assert (entry.meta.category, entry.run.network.hosts) == ("communication", ["api.example.com:443"])
+    assert entry.test is not None
+    assert entry.test.calls[0].tool == "greet"
