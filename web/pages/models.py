@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
+from gateway.lock import read_lock
+from gateway.profiles.shown import load as load_profile
+from gateway.profiles.shown import selected, tools
+from gateway.profiles.view import DEFAULT
+from gateway.tokens import TokenStore
 from harbourmaster.core.errors import HarbourError
-from web import deeds
+from harbourmaster.core.redaction import IN_USE
+from harbourmaster.core.settings import Settings
+from web import connecting, deeds
+from web.errors import FormInvalid
 from web.harbour import Harbour
+from web.identity import Who
 from web.models import parse_history
 from web.render import harbour_of, page
-from web.requests import CheckedForm, Operator, Viewer
+from web.requests import CheckedForm, Form, Operator, Viewer
+from web.talk import Event, Wish, talk
 
 router = APIRouter()
 
@@ -32,7 +45,10 @@ def pulls(request: Request, who: Viewer) -> Response:
 
 
 def _context(harbour: Harbour, **chat: Any) -> dict[str, Any]:
-    context = {"pulls": harbour.models.pulls(), "messages": [], "model": "", "answer_error": None} | chat
+    lock = read_lock(harbour.settings.lock_file)
+    nothing: dict[str, Any] = {"messages": [], "history": [], "steps": [], "model": "", "server": "", "act": False}
+    served = [name for name, server in sorted(lock.items()) if server.enabled and server.listing.get("tools")]
+    context = nothing | {"pulls": harbour.models.pulls(), "served": served} | chat
     try:
         return context | {"runner": harbour.models.overview(), "runner_error": None}
     except HarbourError as e:
@@ -71,15 +87,67 @@ def remove(request: Request, who: Operator, form: CheckedForm) -> Response:
 
 
 @router.post("/do/chat")
-def chat(request: Request, who: Operator, form: CheckedForm) -> Response:
-    """One turn; the page carries the conversation, the console keeps none."""
+async def chat(request: Request, who: Operator, form: CheckedForm) -> Response:
+    """One turn, whole; the page carries the conversation, the console keeps none."""
     harbour = harbour_of(request)
+    wish = await asyncio.to_thread(_wish, harbour, who, form)
+    steps = [event async for event in talk(wish)]
+    last = steps[-1] if steps else {"kind": "end", "history": wish.messages, "line": ""}
+    messages = last["history"][:-1] if last["kind"] == "end" else wish.messages
+    shown = {"messages": messages, "history": last.get("history", wish.messages), "steps": _joined(steps)}
+    chosen = {"model": wish.model, "server": form.get("server"), "act": wish.act}
+    context = await asyncio.to_thread(_context, harbour, **shown, **chosen)
+    return page(request, who, "models.html", context)
+
+
+@router.post("/events/chat")
+async def chat_events(request: Request, who: Operator, form: CheckedForm) -> Response:
+    """The same turn as it happens: a line of JSON for each event (web/talk.py)."""
+    wish = await asyncio.to_thread(_wish, harbour_of(request), who, form)
+    return StreamingResponse(_lines(wish), media_type="application/x-ndjson")
+
+
+async def _lines(wish: Wish) -> AsyncIterator[bytes]:
+    async for event in talk(wish):
+        yield IN_USE.redact(orjson.dumps(event).decode()).encode() + b"\n"
+
+
+def _wish(harbour: Harbour, who: Who, form: Form) -> Wish:
     model = deeds.required(form.get("model"), "the model")
     messages = parse_history(form.get("history"))
     messages.append({"role": "user", "content": deeds.required(form.get("say").strip(), "what you want to say")})
-    error = None
-    try:
-        messages.append({"role": "assistant", "content": harbour.models.chat(model, messages)})
-    except HarbourError as e:
-        error = e
-    return page(request, who, "models.html", _context(harbour, messages=messages, model=model, answer_error=error))
+    server, settings = form.get("server"), harbour.settings
+    if not server:
+        return Wish(model, messages, runner_url=harbour.models.url)
+    act = form.get("act") == "on"
+    deeds.note(harbour, who, "talk", model=model[:500], server=server[:64], act=act)
+    return Wish(
+        model,
+        messages,
+        tools=tools_of(settings, server),
+        act=act,
+        runner_url=harbour.models.url,
+        gateway_url=connecting.endpoint(settings, harbour.places).url,
+        gateway_token=TokenStore(settings.tokens_file).default(),
+    )
+
+
+def tools_of(settings: Settings, server: str) -> tuple[str, ...]:
+    """The public names of ``server``'s tools in the profile default.  Raises ``ServerUnknown``."""
+    locked = deeds.locked_server(settings, server)
+    found = tools(selected(DEFAULT, load_profile(settings, DEFAULT), read_lock(settings.lock_file)))
+    names = tuple(t.public for t in found if t.server == locked.name)
+    if not names:
+        raise FormInvalid(f"{server} serves no tools", remedy="enable it, and try again")
+    return names
+
+
+def _joined(steps: list[Event]) -> list[Event]:
+    """Pieces of one saying put together."""
+    found: list[Event] = []
+    for event in steps:
+        if event["kind"] == "said" and found and found[-1]["kind"] == "said":
+            found[-1] = {**event, "text": found[-1]["text"] + event["text"]}
+        else:
+            found.append(event)
+    return found

@@ -64,6 +64,61 @@
     addEventListener("pagehide", () => stream.close());
   }
 
+  // A talk, told as it happens: lines of JSON from /events/chat.  Everything is put in as text.
+  const block = (list, kind, head) => {
+    const box = document.createElement("div");
+    box.className = `said ${kind}`;
+    const title = document.createElement("p");
+    title.className = "dim";
+    title.textContent = head;
+    const text = document.createElement("p");
+    text.className = kind === "tool" ? "prose mono" : "prose";
+    box.append(title, text);
+    list.append(box);
+    return text;
+  };
+  const tellers = (list, form) => {
+    let saying = null;
+    const tool = (head, text) => { saying = null; block(list, "tool", head).textContent = text; };
+    return {
+      said: (e) => { (saying ??= block(list, "assistant", "The model")).append(e.text); },
+      call: (e) => tool(`calls ${e.tool}`, e.arguments),
+      result: (e) => tool(e.ok ? "answers" : "reports an error", e.text),
+      refused: (e) => tool(`${e.tool} was not called`, e.why),
+      error: (e) => tool(e.code, e.remedy ? `${e.message}. What to do: ${e.remedy}` : e.message),
+      end: (e) => { form.elements.history.value = JSON.stringify(e.history); if (e.line) tool("", e.line); },
+    };
+  };
+  document.addEventListener("submit", async (event) => {
+    const form = event.target.closest("form[data-talk]");
+    if (!form) return;
+    event.preventDefault();
+    if (form.classList.contains("htmx-request")) return;
+    const body = new URLSearchParams(new FormData(form));
+    const list = document.getElementById("said");
+    block(list, "user", "You").textContent = form.elements.say.value;
+    form.elements.say.value = "";
+    form.classList.add("htmx-request");
+    const tell = tellers(list, form);
+    try {
+      const answer = await fetch(form.dataset.talk, { method: "POST", body });
+      if (!answer.ok) throw new Error(`the console answered ${answer.status}; load the page again`);
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = ""; ;) {
+        const { value, done } = await reader.read();
+        rest += value ?? "";
+        const lines = rest.split("\n");
+        rest = lines.pop();
+        for (const line of lines) { const e = JSON.parse(line); tell[e.kind]?.(e); }
+        if (done) break;
+      }
+    } catch (error) {
+      tell.error({ code: "console.lost", message: error.message });
+    } finally {
+      form.classList.remove("htmx-request");
+    }
+  });
+
   // Tables that sort by a click on a heading's button.
   document.addEventListener("click", (event) => {
     const button = event.target.closest("th button.sort-by");
