@@ -1,32 +1,63 @@
-"""How long a sandbox takes to start and stop, and what one attach stream carries.  Usage: python benchmarks/sandbox.py"""
+"""What the profile costs: a sandbox's start beside a bare ``docker run`` of the same image, and what one attach stream carries.
+
+Usage: ``python benchmarks/sandbox.py``.  Bare is the same calls to the engine (create, attach, start) with nothing but the
+image and its stdin: root as the image says, all default capabilities, the engine's own system call list, no limits.  Once on
+the default bridge, as people run it, and once with ``--network none``.  All take turns in one run.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harbourmaster.core.settings import Settings
+from sandbox import sandbox as sandbox_module
 from sandbox.engine import Engine
-from sandbox.profile import Profile
+from sandbox.profile import Profile, container_config
 from sandbox.sandbox import Sandbox
-from sandbox.spec import SandboxSpec
+from sandbox.spec import ImageFacts, SandboxSpec
 from tests.fixtures.images import ECHO_SOURCE, build_image
 
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hi"}}}\n'
 ROUNDS = 15
 CALLS = 30_000
 
+Body = dict[str, Any]
+Make = Callable[..., Body]
 
-async def cold(engine: Engine, profile: Profile, image: str) -> tuple[float, float]:
+
+def full(profile: Profile, spec: SandboxSpec, image: ImageFacts | None = None) -> Body:
+    return container_config(profile, spec, image)
+
+
+def bare(network: str) -> Make:
+    def make(profile: Profile, spec: SandboxSpec, image: ImageFacts | None = None) -> Body:
+        streams = {
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "OpenStdin": True,
+            "StdinOnce": True,
+        }
+        return {"Image": spec.image_id, "Labels": dict(spec.labels), "HostConfig": {"NetworkMode": network}} | streams
+
+    return make
+
+
+async def cold(engine: Engine, profile: Profile, image: str, make: Make = full) -> tuple[float, float]:
     """Seconds from nothing to the first answer, and from there to nothing."""
     answered = asyncio.Event()
+    sandbox_module.container_config = make
     begun = time.perf_counter()
     spec = SandboxSpec("bench", image)
     box = await Sandbox.start(engine, profile, spec, on_line=lambda _: answered.set(), on_exit=lambda _: None)
@@ -34,7 +65,24 @@ async def cold(engine: Engine, profile: Profile, image: str) -> tuple[float, flo
     await answered.wait()
     first = time.perf_counter()
     await box.stop()
+    sandbox_module.container_config = container_config
     return first - begun, time.perf_counter() - first
+
+
+async def beside_bare(engine: Engine, profile: Profile, image: str) -> None:
+    """Each way once a round, so that what else the machine does falls on all of them."""
+    ways = {"full profile": full, "bare, --network none": bare("none")}
+    if "docker0" in {name for _, name in socket.if_nameindex()}:
+        ways["bare docker run (bridge)"] = bare("bridge")
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, make in ways.items():
+            times[name].append((await cold(engine, profile, image, make))[0] * 1000)
+    mine = statistics.median(times["full profile"])
+    print("| start to first answer | median | least | full profile beside it |\n|---|---|---|---|")
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        print(f"| {name} | {median:.0f} ms | {min(taken):.0f} ms | {(mine / median - 1) * 100:+.0f} % |")
 
 
 async def carried(engine: Engine, profile: Profile, image: str, in_flight: int) -> tuple[float, float]:
@@ -63,6 +111,8 @@ async def main() -> None:
     print(f"{engine.info().name} {engine.info().version}")
     for hosts in (True, False):
         image = build_image(engine, "hm-test-echo", ECHO_SOURCE, hosts=hosts)
+        print(f"\nimage {'with' if hosts else 'without'} the label harbourmaster.hosts:")
+        await beside_bare(engine, profile, image)
         times = [await cold(engine, profile, image) for _ in range(ROUNDS)]
         start, stop = (statistics.median(t[i] for t in times) * 1000 for i in (0, 1))
         print(
