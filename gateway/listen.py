@@ -10,7 +10,8 @@ from mcp_types.jsonrpc import INVALID_PARAMS
 from gateway import eras
 from gateway.calls import Outlet
 from gateway.errors import BadRequest
-from gateway.messages import RequestId, encode, notification
+from gateway.interceptors.outgoing import notice
+from gateway.messages import RequestId, notification
 
 SUBSCRIPTION_ID_META_KEY: Final = "io.modelcontextprotocol/subscriptionId"  # 2026-07-28, "Subscriptions"
 
@@ -53,7 +54,7 @@ class Listener:
             method == "notifications/resources/updated" and params.get("uri") in self.uris
         ):
             stamped = {**params, "_meta": {**params.get("_meta", {}), **self._meta}}
-            self._outlet.push(encode({**body, "params": stamped}))
+            self._outlet.push(notice({**body, "params": stamped}))
 
     def close(self) -> None:
         """End the stream deliberately; the client learns it from the final result."""

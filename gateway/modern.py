@@ -18,6 +18,7 @@ from gateway.calls import ASKED, NOWHERE, Call, Question
 from gateway.downstream import Downstream
 from gateway.eras import Envelope
 from gateway.errors import StateLost
+from gateway.interceptors.outgoing import notice
 from gateway.limits import LIMITS
 from gateway.listen import Listener
 from gateway.messages import RequestId, encode
@@ -109,7 +110,7 @@ class ModernClient(Downstream):
         for call in reversed(upstream.pending.values()):
             wanted = call.log_level
             if wanted is not None and eras.LOG_LEVELS.index(level) >= eras.LOG_LEVELS.index(wanted):
-                call.outlet.push(encode(body))
+                call.outlet.push(notice(body))
                 return
 
     def server_asked(self, upstream: Upstream, body: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ from gateway import eras
 from gateway.calls import NOWHERE, Call, Outlet
 from gateway.downstream import Downstream
 from gateway.errors import CallCancelled, NoChannel, TooManySessions
+from gateway.interceptors.outgoing import notice, question
 from gateway.limits import LIMITS
-from gateway.messages import RequestId, encode, notification
+from gateway.messages import RequestId, notification
 from gateway.principals import Principal
 from gateway.profiles.view import View
 from gateway.replay import Replay
@@ -92,7 +93,7 @@ class Session(Downstream):
 
     def server_notified(self, upstream: Upstream, body: dict[str, Any]) -> None:
         self.with_public_uri(upstream, body)
-        self._push(encode(body), upstream)
+        self._push(notice(body), upstream)
 
     def _push(self, message: bytes, upstream: Upstream | None) -> None:
         if not any(outlet.push(message) for outlet in self._outlets(upstream)):
@@ -146,7 +147,7 @@ class Session(Downstream):
         ours = self._next_ask
         self._next_ask = ours + 1
         body["id"] = ours
-        message = encode(body)
+        message = question(body)
         if not any(outlet.push(message) for outlet in self._outlets(upstream)):
             return False
         self._asked[ours] = asked

@@ -17,6 +17,7 @@ from mcp_types.jsonrpc import METHOD_NOT_FOUND
 from gateway import eras
 from gateway.calls import NOWHERE, Call
 from gateway.errors import BadRequest, CallTimeout, ServerExited, StartFailed, StartTimeout
+from gateway.interceptors.outgoing import notice
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.messages import NOTIFICATION, RESPONSE, RequestId, decode, encode, kind_of, notification
@@ -373,7 +374,7 @@ class Upstream:
         if call is not None and call.progress_token is not None:
             call.touch(self.loop.time())
             params["progressToken"] = call.progress_token
-            call.outlet.push(encode(body))
+            call.outlet.push(notice(body))
 
     def _garbage(self, line: bytes) -> None:
         """Some servers print to stdout; the protocol forbids it, and dropping such a line harms nobody."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gateway.calls import Call
 from gateway.index import Route
+from gateway.interceptors.blobs import MARK, blobs
 from gateway.interceptors.config import InterceptorsConfig
 from gateway.interceptors.errors import (
     ArgumentsTooLarge,
@@ -21,7 +22,7 @@ from gateway.interceptors.errors import (
 from gateway.interceptors.hooks import Hooks
 from gateway.interceptors.marks import META_KEY, marks
 from gateway.interceptors.schemas import Schemas, check_arguments, check_output
-from gateway.interceptors.secrets import SecretScan, kinds, redacted
+from gateway.interceptors.secrets import IN_USE_NAME, Found, SecretScan, kinds, redacted
 from gateway.lock import LockedServer
 from gateway.messages import decode, encode
 from harbourmaster.core.redaction import IN_USE
@@ -89,7 +90,12 @@ class Pipeline:
             )
         if config.injection_marks != "off" and (found := marks(raw)):
             raw = self._marked(call, route, reply, found)
-        return raw if config.secrets_in_results == "off" else self._secrets_out(call, route, raw)
+        if config.secrets_in_results == "off":
+            return raw
+        if MARK in raw and isinstance(result, dict):
+            self._secrets_packed(call, route, result)
+        asks = isinstance(result, dict) and result.get("resultType") == "input_required"
+        return self._secrets_out(call, route, raw, in_use_only=asks)
 
     def clean(self, text: str) -> str:
         """``text`` without credentials, for records: a resource's name is an argument too."""
@@ -108,18 +114,30 @@ class Pipeline:
                 remedy="leave it out: servers get their own secrets with hm secret set, not in arguments",
             )
 
-    def _secrets_out(self, call: Call, route: Route, raw: bytes) -> bytes:
+    def _secrets_out(self, call: Call, route: Route, raw: bytes, *, in_use_only: bool) -> bytes:
+        """``in_use_only``: a question to the client may have to carry what looks like a credential; see ``outgoing``."""
         found = self._scan.find(raw)
+        if in_use_only:
+            found = [each for each in found if each.kind == IN_USE_NAME]
         if not found:
             return raw
-        named, what = kinds(found), self._config.secrets_in_results
+        self._found_out(call, route, found, block=self._config.secrets_in_results == "block")
+        return redacted(raw, found) if self._config.secrets_in_results == "redact" else raw
+
+    def _secrets_packed(self, call: Call, route: Route, result: dict[str, Any]) -> None:
+        """Nothing can be cut out of a binary resource: with a credential in it, it is withheld."""
+        found = [each for data in blobs(result) for each in self._scan.find(data)]
+        if found:
+            self._found_out(call, route, found, block=self._config.secrets_in_results != "report")
+
+    def _found_out(self, call: Call, route: Route, found: list[Found], *, block: bool) -> None:
+        named = kinds(found)
         call.note(*(f"secret-in-result:{kind}" for kind in named))
-        if what == "block":
+        if block:
             raise SecretInResult(
                 f"the answer of {route.server} carries a credential ({', '.join(named)}), so it is withheld",
                 remedy="find out why the server says it; secrets_in_results in [interceptors] decides about this check",
             )
-        return redacted(raw, found) if what == "redact" else raw
 
     def _marked(self, call: Call, route: Route, reply: dict[str, Any], found: list[str]) -> bytes:
         call.note(*(f"mark:{mark}" for mark in found))

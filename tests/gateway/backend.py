@@ -5,6 +5,7 @@ Run as ``python backend.py [--modern] [--name NAME]``.  What it lists is `listin
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -211,7 +212,11 @@ class Backend:
             self.say(id=request_id, error={"code": code, "message": "no such note", "data": {"uri": params["uri"]}})
             return
         hints = {"ttlMs": 60000, "cacheScope": "public", "resultType": "complete"} if self.modern else {}
-        contents = [{"uri": params["uri"], "text": f"{self.name} {params['uri']}"}]
+        text = f"{self.name} {params['uri']}"
+        packed = (
+            {"blob": base64.b64encode(text.encode()).decode()} if params["uri"].endswith(".bin") else {"text": text}
+        )
+        contents = [{"uri": params["uri"], **packed}]
         self.say(id=request_id, result={"contents": contents, **hints})
 
     def on_completion_complete(self, request_id: Any, params: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from gateway.gateway import Gateway
 from gateway.interceptors.config import InterceptorsConfig
 from gateway.interceptors.errors import InterceptorsInvalid
 from gateway.messages import encode
+from harbourmaster.core.redaction import IN_USE
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend, hooks_under_test
 from tests.gateway.harness import Http, World, locked, rpc, serving, tool_call
@@ -90,6 +91,33 @@ async def test_a_credential_in_a_result_is_cut_out_of_text_and_structure(setting
 async def test_results_with_credentials_are_withheld_where_that_is_asked_for(settings: Settings, world: World) -> None:
     async with with_config(settings, world, secrets_in_arguments="off", secrets_in_results="block") as (_, http, s):
         assert code(await http.call(s, "tools/call", tool_call("echo", {"text": TOKEN}))) == "secret.in_result"
+
+
+async def test_a_credential_packed_into_a_binary_resource_is_found(settings: Settings, world: World) -> None:
+    for what, expected in (("redact", "secret.in_result"), ("block", "secret.in_result"), ("report", None)):
+        async with with_config(settings, world, secrets_in_arguments="off", secrets_in_results=what) as (
+            _,
+            http,
+            session,
+        ):
+            fine = await http.call(session, "resources/read", {"uri": "note://by/plain.bin"})
+            assert fine["result"]["contents"][0]["blob"]
+            reply = await http.call(session, "resources/read", {"uri": f"note://by/{TOKEN}.bin"}, 2)
+            assert (code(reply) if "error" in reply else None) == expected
+            assert world.calls()[-1]["notes"] == ["secret-in-result:github-token"]
+
+
+async def test_what_a_server_says_unasked_loses_its_credentials_too(settings: Settings, world: World) -> None:
+    world = World({"alpha": locked("alpha")})
+    IN_USE.add(["correct-horse-battery"])
+    async with with_config(settings, world, secrets_in_arguments="off") as (_, http, session):
+        await http.call(session, "logging/setLevel", {"level": "debug"})
+        said = await http.call(session, "tools/call", tool_call("log", {"n": f"{TOKEN} correct-horse-battery"}), 2)
+        text = json.dumps(said)
+        assert "notifications/message" in text
+        assert "[redacted: github-token] [redacted: secret-in-use]" in text
+        assert TOKEN not in text
+        assert "correct-horse" not in text
 
 
 # -- schemas
