@@ -22,6 +22,7 @@ from gateway.profiles.values import schemas, variant
 from gateway.profiles.view import DEFAULT
 from harbourmaster.core.errors import HarbourError, UsageError
 from harbourmaster.core.files import write_atomic
+from harbourmaster.core.secrets import SecretId
 from harbourmaster.core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -195,6 +196,8 @@ def config(
 
     _edit(settings, name, change)
     print(f"{server} is configured in {name}")
+    for stored in sorted(set(secrets.values())):
+        print(f"  its value, once: {SecretId(server, stored).set_command}")
 
 
 def _complain(server: LockedServer, rules: ServerRules, profile: str) -> None:

@@ -34,6 +34,16 @@ def _starters(settings: Settings, known: set[str]) -> dict[str, tuple[DeclaredSe
     return found
 
 
+def _of_profiles(settings: Settings) -> set[SecretId]:
+    """What profiles give servers in the place of the secrets they declare."""
+    from gateway.profiles.files import ProfileFiles
+    from gateway.profiles.schema import Profile
+
+    profiles = ProfileFiles(settings.profiles_dir).load_all().values()
+    rules = [(s, r) for p in profiles if isinstance(p, Profile) for s, r in p.servers.items() if r is not None]
+    return {SecretId(server, name) for server, each in rules for name in each.secrets.values()}
+
+
 def server_of(settings: Settings, name: str, server: str, held: Iterable[SecretId] = ()) -> str:
     """``server`` if given, else the one that declares (or holds) ``name``.  Raises ``SecretInvalid``, ``SecretUnknown``."""
     holders = sorted({each.server for each in held if each.name == name})
@@ -55,7 +65,7 @@ def server_of(settings: Settings, name: str, server: str, held: Iterable[SecretI
 def _check_declared(settings: Settings, secret: SecretId) -> None:
     """A server that is not known yet may get its secrets first; one that is known says what it takes."""
     known = declarations(settings).get(secret.server)
-    if known is None or any(each.name == secret.name for each in known):
+    if known is None or any(each.name == secret.name for each in known) or secret in _of_profiles(settings):
         return
     takes = ", ".join(each.name for each in known) or "none"
     raise SecretUnknown(f"{secret.server} declares no secret {secret.name}", remedy=f"it takes: {takes}")

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.lock import write_lock
+from gateway.lock import read_lock, write_lock
 from gateway.profiles.files import ProfileFiles
+from gateway.profiles.select import select
 from harbourmaster.cli import main
+from harbourmaster.core.secrets import SecretStore, declared_from, deliver
 from harbourmaster.core.settings import Settings
 from tests.gateway.harness import locked
 from tests.gateway.test_profiles_http import CONFIG
@@ -139,3 +141,22 @@ def test_disabling_a_server_says_which_profiles_still_name_it(hm: Any) -> None:
     hm("profile", "create", "work", "alpha")
     assert "hm profile remove work alpha" in hm("server", "disable", "alpha")[2]
     assert hm("server", "disable", "beta")[2] == ""
+
+
+def test_a_secret_that_a_profile_gives_can_be_set_and_is_what_the_sandbox_gets(
+    hm: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HM_SECRETS_BACKEND", "age")
+    assert hm("secret", "set", "token-work=profile-cli-0", "--server", "gamma")[0] == 1, "nobody has a use for it yet"
+    hm("profile", "create", "work", "gamma")
+    assert (
+        "hm secret set token-work --server gamma"
+        in hm("profile", "config", "work", "gamma", "place=here", "--secret", "token=token-work")[1]
+    )
+    for name, value in (("token", "profile-cli-all"), ("token-work", "profile-cli-work")):
+        assert hm("secret", "set", f"{name}={value}", "--server", "gamma")[0] == 0
+    store = SecretStore.of(Settings.load(home=settings.home))
+    locks, files = read_lock(settings.lock_file), ProfileFiles(settings.profiles_dir)
+    ours = select("work", files.load("work"), locks, {}).servers["gamma"]
+    for server, value in ((locks["gamma"], "profile-cli-all"), (ours, "profile-cli-work")):
+        assert deliver(store, "gamma", declared_from(server.run)).env == {"TOKEN": value}
