@@ -178,7 +178,7 @@ class Session(Downstream):
             self._progressed(params)
         elif method == "notifications/roots/list_changed":
             for lease in self.leases.values():
-                if lease.ready:
+                if lease.ready and not lease.upstream.modern:  # that era dropped it, and asks anew each time
                     lease.upstream.notify(method, body.get("params"))
 
     def _cancelled(self, params: dict[str, Any]) -> None:

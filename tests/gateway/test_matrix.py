@@ -351,6 +351,15 @@ async def test_roots(cell: Cell) -> None:
     assert "file:///work" in said.text
 
 
+async def test_changed_roots_are_told_where_both_eras_have_the_notification(cell: Cell) -> None:
+    assert (await cell.client.call("counter")).text == "1"
+    note = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+    headers = {"MCP-Protocol-Version": "2026-07-28"} if cell.client.modern else {"Mcp-Session-Id": cell.client.session}
+    assert (await cell.client.http.request(body=note, **headers)).status == 202
+    crosses = not cell.client.modern and not cell.server_modern
+    assert (await cell.client.call("counter")).text == ("102" if crosses else "2")
+
+
 # -- changes
 
 
