@@ -108,6 +108,8 @@ def _add_ollama(app: FastAPI, api: Ollama) -> None:
     app.add_route("/api/chat", api.chat, methods=["POST"])
     app.add_route("/api/generate", api.generate, methods=["POST"])
     app.add_route("/api/embed", api.embed, methods=["POST"])
+    app.add_route("/api/pull", api.pull, methods=["POST"])
+    app.add_route("/api/copy", api.copy, methods=["POST"])
     app.add_route("/api/delete", api.delete, methods=["DELETE"])
 
 
@@ -123,6 +125,7 @@ def _add_docker(app: FastAPI, api: Docker) -> None:
     app.add_route("/models/{name:path}/tag", api.tag, methods=["POST"])
     app.add_route("/models/{name:path}/push", api.push, methods=["POST"])
     app.add_route("/models/{name:path}", api.model, methods=["GET"])
+    app.add_route("/models/purge", api.purge, methods=["DELETE"])
     app.add_route("/models/{name:path}", api.delete, methods=["DELETE"])
     app.add_route("/engines/status", api.status, methods=["GET"])
     app.add_route("/engines/ps", api.ps, methods=["GET"])

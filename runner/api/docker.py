@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from harbourmaster.core.digests import CHUNK
 from harbourmaster.core.errors import HarbourError
 from registry.errors import SignatureMissing
 from runner.api.http import Events, json_body, json_response
+from runner.api.pulling import pulling
 from runner.configuration import parse_keep_alive
 from runner.errors import ModelInUse, RequestInvalid, Unsupported
 from runner.service import Runner
@@ -26,7 +28,6 @@ from runner.store import archive, fetch, reference, transfer
 from runner.store.package import repackage
 from runner.store.store import Model, ModelStore
 
-PROGRESS_S = 0.1  # between two lines about the same layer, as Docker's
 BACKEND = "llama.cpp"
 FOLLOW_S = 0.25  # between two looks at the logs
 
@@ -59,23 +60,13 @@ class Docker:
         return Events(self._pull(name), _error_line, "application/json")
 
     async def _pull(self, name: str) -> AsyncGenerator[bytes, None]:
-        queue: asyncio.Queue[tuple[str, int, int] | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def progress(digest: str, current: int, total: int) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, (digest, current, total))
-
-        runner = self._runner
-        work = asyncio.ensure_future(asyncio.to_thread(fetch.pull, runner.settings, runner.store, name, progress))
-        work.add_done_callback(lambda _: queue.put_nowait(None))
-        last: dict[str, float] = {}
-        while (item := await queue.get()) is not None:
-            digest, current, total = item
-            if current == total or loop.time() - last.get(digest, 0.0) >= PROGRESS_S:
-                last[digest] = loop.time()
-                yield _line("progress", "", layer={"id": digest, "size": total, "current": current}, total=total)
-        model = await work
-        yield _line("success", f"Model pulled: {model.id}")
+        async with aclosing(pulling(self._runner, name)) as steps:
+            async for step in steps:
+                if isinstance(step, Model):
+                    yield _line("success", f"Model pulled: {step.id}")
+                else:
+                    digest, current, total = step
+                    yield _line("progress", "", layer={"id": digest, "size": total, "current": current}, total=total)
 
     async def push(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -123,6 +114,15 @@ class Docker:
                 raise ModelInUse(f"{model.name} answers requests now", remedy="wait, or use force")
             await self._runner.scheduler.unload(keys, force=True, why="removed")
         return json_response(self._runner.store.remove(name, force=force))
+
+    async def purge(self, _request: Request) -> Response:
+        """Every model that answers no request now."""
+        await self._runner.scheduler.unload(why="removed")
+        busy = {e["key"].partition("/")[0] for e in self._runner.scheduler.status() if e["active"]}
+        if busy & {m.id for m in self._runner.store.all()}:
+            raise ModelInUse("models answer requests now", remedy="wait, or remove the others one by one")
+        done = [e for m in self._runner.store.all() for e in self._runner.store.remove(m.id, force=True)]
+        return json_response(done)
 
     async def tag(self, request: Request) -> Response:
         repo, tag = request.query_params.get("repo", ""), request.query_params.get("tag", "")

@@ -17,12 +17,14 @@ from harbourmaster.core.errors import HarbourError
 from runner.api.chat_request import ChatRequest, parse_chat
 from runner.api.errors import ollama_body
 from runner.api.http import Events, json_body, json_response, until_disconnect
+from runner.api.pulling import pulling
 from runner.chat.job import ChatEvent, Done, Text, ToolCall, generate
 from runner.chat.toolcalls import chat
 from runner.configuration import parse_keep_alive
 from runner.errors import RequestInvalid
 from runner.scheduler.scheduler import Plan
 from runner.service import Runner
+from runner.store import fetch
 from runner.store.store import Model
 
 _OPTIONS = (
@@ -103,6 +105,33 @@ class Ollama:
                 return await engine.ask({"op": "embed", "inputs": inputs})
 
         return json_response({"model": body["model"], "embeddings": await until_disconnect(request, work())})
+
+    async def pull(self, request: Request) -> Response:
+        body = await json_body(request)
+        name = str(body.get("model") or body.get("name") or "")
+        fetch.check_name(name)
+        if body.get("stream") is False:
+            async with aclosing(pulling(self._runner, name)) as steps:
+                async for _ in steps:
+                    pass
+            return json_response({"status": "success"})
+        return Events(_lines(self._pull(name)), _error_line, "application/x-ndjson")
+
+    async def _pull(self, name: str) -> AsyncGenerator[dict[str, Any], None]:
+        yield {"status": "pulling manifest"}
+        async with aclosing(pulling(self._runner, name)) as steps:
+            async for step in steps:
+                if isinstance(step, Model):
+                    yield {"status": "success"}
+                else:
+                    digest, current, total = step
+                    status = f"pulling {digest[7:19]}"
+                    yield {"status": status, "digest": digest, "total": total, "completed": current}
+
+    async def copy(self, request: Request) -> Response:
+        body = await json_body(request)
+        self._runner.store.tag(str(body.get("source") or ""), str(body.get("destination") or ""))
+        return Response(status_code=200)
 
     async def delete(self, request: Request) -> Response:
         body = await json_body(request)
