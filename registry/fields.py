@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+from registry import addresses
 
 CATEGORIES = (
     "ai",
@@ -60,10 +62,19 @@ Argument = Annotated[str, StringConstraints(max_length=4096)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]  # git's SHA-1 object name
 Integrity = Annotated[str, StringConstraints(pattern=r"^sha512-[A-Za-z0-9+/]{86}==$")]  # W3C Subresource Integrity
-WebAddress = Annotated[str, StringConstraints(pattern=r"^https://[^\s<>\"']+$", max_length=500)]
+WebAddress = Annotated[
+    str, StringConstraints(pattern=r"^https://[^\s<>\"']+$", max_length=500), AfterValidator(lambda url: _public(url))
+]
 Folder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")]
 # Exact host, literal IPv4 address, or *.suffix; docs/egress.md
 Host = Annotated[str, StringConstraints(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*:[0-9]{1,5}$", max_length=260)]
+
+
+def _public(url: str) -> str:
+    """Icons are shown and repositories fetched: neither may lead into the network of whoever does it."""
+    if reason := addresses.refusal(url):
+        raise ValueError(f"{url[:200]} {reason}")
+    return url
 
 
 class Strict(BaseModel):

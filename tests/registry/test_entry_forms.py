@@ -142,6 +142,13 @@ def test_an_address_on_this_machine_needs_to_be_said() -> None:
             POCI.replace("    container:", "    container:\n      volumes: ['{{url}}:/data']"),
             "tools.0.container.volumes.0",
         ),
+        (IMAGE.replace("description:", "icon: 'https://169.254.169.254/latest', description:"), "about.icon"),
+        (IMAGE.replace("description:", "icon: 'https://printer.local/x.png', description:"), "about.icon"),
+        (IMAGE.replace("description:", "icon: 'http://example.com/x.png', description:"), "about.icon"),
+        (
+            GIT.replace("https://git.example.org/acme/ahoy\n  commit", "https://10.0.0.1/x\n  commit"),
+            "source.repository",
+        ),
         (GIT.replace("7" * 40, "main"), "source.commit"),
         (GIT.replace("7" * 40, "7" * 39), "source.commit"),
         (GIT.replace("https://git.example.org", "ext::sh -c id"), "source.repository"),

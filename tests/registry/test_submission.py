@@ -30,6 +30,7 @@ from registry.oci.importer import import_engine_image
 from registry.oci.layout import OciLayout
 from registry.oci.remote import Remote
 from registry.places import adopted_dir
+from registry.schema import load_entry
 from sandbox.engine import Engine
 from tests.fixtures.images import build_echo_image
 
@@ -148,7 +149,7 @@ def reader(tmp_path: Path, team: Team) -> Path:
 
 
 def add_source(home: Path, team: Team) -> int:
-    return hm(home, "catalog", "source", "add", "team", "oci", f"{team.place}/catalog:latest")
+    return hm(home, "catalog", "source", "add", "team", "oci", f"oci://{team.place}/catalog:latest")
 
 
 def nothing_was_taken(home: Path) -> bool:
@@ -461,3 +462,26 @@ def test_a_publishers_image_of_dockers_catalog_is_looked_into_and_taken(
     assert (line.tier, line.image) == ("community", team.manifest)
     assert "nobody" in line.signer
     assert hm(home, "verify", "echo", "--offline", "--deep") == 0
+
+
+@pytest.mark.engine
+def test_a_community_server_is_published_again_with_what_we_found_in_it(
+    team: Team, reader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its image goes along, and its entry pins it where it lies now."""
+    root = team.settings.home / "community"
+    (root / "maps").mkdir(parents=True)
+    head = ENTRY.partition("source:")[0].replace("tier: built", "tier: community").replace("name: echo", "name: maps")
+    image = f"{team.place}/echo:1.2.3@{team.manifest}"
+    (root / "maps" / "server.yaml").write_text(f"{head}image: {image}\nrun: {{offline: true}}\n")
+    put_referrers(team, "echo", team.manifest, [])
+    assert hm(team.settings.home, "registry", "build", "maps", "--root", str(root)) == 0
+    assert hm(team.settings.home, "registry", "publish", "maps", "--root", str(root), "--to", team.place) == 0
+
+    add_source(reader, team)
+    assert hm(reader, "catalog", "add", "maps", "--yes") == 0, capsys.readouterr().err
+
+    entry = load_entry(adopted_dir(Settings.load(home=reader)) / "maps")
+    assert entry.image == f"{team.place}/maps:1.2.3@{team.manifest}"
+    line = read_lock(Settings.load(home=reader).lock_file)["maps"]
+    assert (line.tier, line.image) == ("community", team.manifest)
