@@ -135,8 +135,9 @@ def _words(text: str) -> str:
 def parse_history(text: str) -> list[dict[str, str]]:
     """The conversation that a page carried, as messages.  Raises ``FormInvalid``."""
     try:
-        found = json.loads(text or "[]") if len(text) <= MAX_HISTORY else None
-        return [{"role": _role(m["role"]), "content": str(m["content"])} for m in found or []]
+        if len(text) > MAX_HISTORY:
+            raise ValueError("too long")
+        return [{"role": _role(m["role"]), "content": str(m["content"])} for m in json.loads(text or "[]")]
     except (ValueError, TypeError, KeyError) as e:
         raise FormInvalid("the conversation cannot be read, or is too long", remedy="begin a new one") from e
 
