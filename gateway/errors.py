@@ -183,6 +183,8 @@ def wire_error(error: BaseException) -> dict[str, Any]:
             data["remedy"] = error.remedy
         if (wait := getattr(error, "retry_after_s", None)) is not None:
             data["retry_after_s"] = wait
+        if scopes := getattr(error, "scopes", ()):
+            data["scopes"] = list(scopes)
         if isinstance(error, UnknownResource):
             data |= error.details  # the URI that was asked for
         return {"code": _rpc_code(error), "message": IN_USE.redact(error.message), "data": data}

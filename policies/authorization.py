@@ -28,12 +28,13 @@ APPROVERS: Final = ("client", "operator")  # who may say yes: the caller's own u
 ASKED: Final[Mapping[str, Any]] = {  # a request about which nothing is known
     "method": "", "profile": "", "client": "", "hour": 0, "weekday": 1, "argument_names": [], "arguments": "",
 }  # fmt: skip
-_NEEDS: Final = {
-    "call": "call (or call:read-only, for tools annotated so)",
-    "read": "read",
-    "get": "get",
-    "list": "list",
-    "exec": "exec",
+# action -> the scopes of which one is enough, by the shipped policies
+SCOPES_FOR: Final = {
+    "call": ("call", "call:read-only"),  # the latter for tools annotated read-only
+    "read": ("read",),
+    "get": ("get",),
+    "list": ("list",),
+    "exec": ("exec",),
 }
 
 
@@ -72,12 +73,19 @@ class Decision:
     allowed: bool
     reasons: tuple[Reason, ...]
     constant: bool
+    action: str = ""
     approval: tuple[Reason, ...] = ()
     approver: str = ""
 
     @property
     def policies(self) -> list[str]:
         return [reason.policy for reason in self.reasons]
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Scopes of which one would have been enough, where nothing but that is missing."""
+        missing = not self.allowed and self.policies == [DEFAULT_DENY]
+        return SCOPES_FOR.get(self.action, ()) if missing else ()
 
     @property
     def summary(self) -> str:
@@ -124,13 +132,14 @@ class CallPolicies:
         constant = not self._heads.matching(asked, known)
         allowed, deciding, errors = self._rules.evaluate(asked, known)
         if errors or not allowed:
-            return Decision(False, _refusal(caller, action, thing, deciding, errors), constant)
+            return Decision(False, _refusal(caller, action, thing, deciding, errors), constant, action)
         waiting, problems = self._approvals.matching_policies(asked, known)
         if problems:
-            return Decision(False, _refusal(caller, action, thing, (), problems), constant)
+            return Decision(False, _refusal(caller, action, thing, (), problems), constant, action)
         approver = "operator" if any(note == "operator" for _, note in waiting) else "client" if waiting else ""
         reasons = tuple(_reason(policy, thing) for policy in deciding)
-        return Decision(True, reasons, constant, tuple(_reason(policy, thing) for policy, _ in waiting), approver)
+        approval = tuple(_reason(policy, thing) for policy, _ in waiting)
+        return Decision(True, reasons, constant, action, approval, approver)
 
     def could_allow(self, caller: Caller, action: str, things: Sequence[Thing]) -> list[bool]:
         """For each of ``things``: whether some request for it would pass.  What is never allowed need not be listed.
@@ -267,7 +276,7 @@ def _refusal(
     if deciding:
         return tuple(_reason(policy, thing) for policy in deciding)
     has = " ".join(sorted(caller.scopes)) or "none"
-    why = f"no policy permits it: the scopes are {has}, and this needs {_NEEDS[action]}"
+    why = f"no policy permits it: the scopes are {has}, and this needs {' or '.join(SCOPES_FOR[action])}"
     return (Reason(DEFAULT_DENY, why, "use a token with that scope: hm token create NAME --scope ..."),)
 
 

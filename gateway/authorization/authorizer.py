@@ -141,6 +141,7 @@ def refusal(principal: Principal, route: Route, decision: Decision) -> CallRefus
         f"{principal.name} may not use {route.public} of {route.server}: {decision.summary}",
         remedy="; ".join(dict.fromkeys(reason.remedy for reason in decision.reasons)),
         policies=decision.policies,
+        scopes=decision.scopes,
     )
 
 

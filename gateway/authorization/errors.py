@@ -16,7 +16,13 @@ from harbourmaster.core.errors import ConfigError, LimitError, NotFoundError, Re
 
 
 class CallRefused(RefusedError):
+    """``scopes``: those of ours of which one would have been enough, where that is what was missing."""
+
     code = "auth.denied"
+
+    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **more: Any) -> None:
+        super().__init__(message, **more)
+        self.scopes = scopes
 
 
 class ApprovalDenied(RefusedError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -103,6 +103,12 @@ class OAuthConfig(BaseModel):
         if not self.scopes:
             return theirs & (SCOPES.keys() - {"admin"})
         return frozenset(ours for each in theirs for ours in self.scopes.get(each, ()))
+
+    def granting(self, needed: Collection[str]) -> str:
+        """Scopes of the issuer's, any of which gives one of ours in ``needed``."""
+        if not self.scopes:
+            return " ".join(sorted(needed))
+        return " ".join(name for name, ours in self.scopes.items() if set(ours) & set(needed))
 
     def theirs(self) -> str:
         """What a client should ask the issuer for."""

@@ -131,6 +131,13 @@ class Guard:
             )
         return self._unauthorized(error.code, error.message, error=True)
 
+    def more_scopes(self, principal: Principal, needed: Any) -> bytes:
+        """The challenge that has a client ask its issuer for more; empty where more scopes would not help."""
+        if self.oauth is None or not principal.issuer or not isinstance(needed, list):
+            return b""
+        scopes = self.oauth.config.granting([each for each in needed if each not in principal.scopes])
+        return self._challenge + b', error="insufficient_scope", scope="%s"' % scopes.encode() if scopes else b""
+
     def check_host(self, headers: Headers) -> None:
         """DNS rebinding stops here; also for what needs no token."""
         host = headers.get(b"host", b"")

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from gateway import eras
 from gateway.edges.admin import PREFIX as ADMIN
 from gateway.edges.admin import AdminEdge
-from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
+from gateway.edges.guard import AUTHENTICATE, Guard, Headers, HttpRefusal, is_json
 from gateway.edges.streams import (
     PostStream,
     RawHeaders,
@@ -26,7 +26,7 @@ from gateway.edges.streams import (
     send_body,
     send_text,
 )
-from gateway.errors import LIMIT_REACHED, BadRequest
+from gateway.errors import LIMIT_REACHED, REFUSED, BadRequest
 from gateway.forward import HeaderMap, Reply, failure
 from gateway.gateway import SERVER_INFO, Gateway
 from gateway.limits import LIMITS
@@ -175,9 +175,7 @@ class HttpEdge:
             if session.version in _RESUMABLE:
                 outlet.resumable(session.replay)
             message, code = await self._router.handshake(session, body, outlet)
-            if code == LIMIT_REACHED:
-                _say_when(outlet, message)
-            await outlet.finish(message)
+            await outlet.finish(message, self._refused(caller, code, message, outlet) or 200)
             return
         try:
             session = self._gateway.open_session(caller.principal, caller.view)
@@ -244,9 +242,22 @@ class HttpEdge:
         client = self._gateway.modern_client(caller.principal, envelope.client_info, caller.view)
         client.adopt(envelope)
         message, code = await self._modern_reply(client, body, scope, outlet)
-        if code == LIMIT_REACHED:
-            _say_when(outlet, message)
-        await outlet.finish(message, eras.HTTP_STATUS.get(code, 200))
+        refused = self._refused(caller, code, message, outlet)
+        await outlet.finish(message, refused or eras.HTTP_STATUS.get(code, 200))
+
+    def _refused(self, caller: Caller, code: int, message: bytes, outlet: PostStream) -> int:
+        """Headers that a refusal wants: when to come back (RFC 9110 section 10.2.3), or which scopes would help (2025-11-25,
+        basic/authorization "Runtime Insufficient Scope Errors"), and then its status.  0: as the revision has it."""
+        if code not in (LIMIT_REACHED, REFUSED):
+            return 0
+        data = decode(message)["error"].get("data")
+        data = data if isinstance(data, dict) else {}
+        if isinstance(wait := data.get("retry_after_s"), int):
+            outlet.add_header(b"retry-after", b"%d" % wait)
+        challenge = self._guard.more_scopes(caller.principal, data.get("scopes"))
+        if challenge:
+            outlet.add_header(AUTHENTICATE, challenge)
+        return 403 if challenge else 0
 
     async def _modern_reply(self, client: Any, body: dict[str, Any], scope: Any, outlet: PostStream) -> Reply:
         outlet.task = asyncio.current_task()
@@ -307,13 +318,6 @@ def _profile_of(path: str) -> str:
 
 class _Gone(Exception):
     """The client left before there was an answer to give."""
-
-
-def _say_when(outlet: PostStream, message: bytes) -> None:
-    """``Retry-After`` (RFC 9110 section 10.2.3), where the refusal says when to come back."""
-    wait = decode(message)["error"]["data"].get("retry_after_s")
-    if isinstance(wait, int):
-        outlet.add_header(b"retry-after", b"%d" % wait)
 
 
 class _Lookup:

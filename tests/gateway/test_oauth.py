@@ -26,7 +26,8 @@ from gateway.remote.spec import RemoteSpec
 from gateway.serve import bind, http_server
 from harbourmaster.core.secrets import SecretStore
 from harbourmaster.core.settings import Settings
-from tests.gateway.harness import Http, World, rpc, running, serving, tool_call
+from policies.authorization import CallPolicies, builtin_files
+from tests.gateway.harness import Http, World, enveloped, rpc, running, serving, tool_call
 from tests.gateway.issuer import AUDIENCE, Issuer, issuing
 from tests.gateway.provider import Person, provider
 
@@ -274,8 +275,8 @@ async def test_tokens_of_the_issuer_and_ours_work_side_by_side(
         renewed = Http(http.port, issuer.token(jti="another"))
         assert (await renewed.call(session, "ping"))["result"] == {}  # the same caller with a newer token
         narrower = Http(http.port, issuer.token(scope="mcp:look"))
-        reply = await narrower.call(session, "tools/call", tool_call("echo"))
-        assert reply["error"]["data"]["code"] == "auth.denied"
+        refused = await narrower.request(body=rpc("tools/call", tool_call("echo")), Mcp_Session_Id=session)
+        assert refused.json["error"]["data"]["code"] == "auth.denied"
         modern = await ada.modern("tools/call", tool_call("echo"))
         assert modern.json["result"]["content"]
 
@@ -301,6 +302,26 @@ async def test_what_is_refused_on_the_wire(settings: Settings, world: World, iss
                 assert (lost.status, lost.json["error"]["data"]["code"]) == (503, "auth.issuer_unreachable")
 
 
+async def test_a_caller_whose_scopes_do_not_reach_is_told_which_to_ask_for(
+    settings: Settings, world: World, issuer: Issuer
+) -> None:
+    async with team(settings, world, issuer) as (gateway, http):
+        looker = Http(http.port, issuer.token(scope="mcp:look"))
+        session = await looker.initialize()
+        body = rpc("tools/call", tool_call("echo"))
+        headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+        for response in (
+            await looker.request(body=body, Mcp_Session_Id=session),
+            await looker.request(body=rpc("tools/call", enveloped(tool_call("echo"))), **headers),
+        ):
+            assert (response.status, response.json["error"]["data"]["code"]) == (403, "auth.denied")
+            assert 'error="insufficient_scope", scope="mcp:tools"' in response.headers["www-authenticate"]
+        policy = '@id("own") forbid (principal, action == Action::"call", resource);'
+        gateway.decide_by(CallPolicies((*builtin_files(), ("own", policy))))
+        refused = await looker.request(body=body, Mcp_Session_Id=session)
+        assert (refused.status, "www-authenticate" in refused.headers) == (200, False)  # more scopes would not help
+
+
 @pytest.mark.npm
 async def test_a_client_logs_in_at_a_real_authorization_server_and_calls(
     settings: Settings, world: World, tmp_path: Path
@@ -320,5 +341,5 @@ async def test_a_client_logs_in_at_a_real_authorization_server_and_calls(
             session = await http.initialize()
             assert "result" in await http.call(session, "tools/call", tool_call("echo"))
             assert "result" in (await http.modern("tools/call", tool_call("echo"))).json
-            refused = await http.call(session, "prompts/get", {"name": "greet"})
-            assert refused["error"]["data"]["code"] == "auth.denied"
+            refused = await http.request(body=rpc("prompts/get", {"name": "greet"}), Mcp_Session_Id=session)
+            assert refused.json["error"]["data"]["code"] == "auth.denied"
