@@ -19,6 +19,8 @@ from policies.policy_set import PolicySet
 from policies.statements import LISTING, PROVENANCE, SBOM, SIGNATURE, statement
 from policies.trust import TrustPolicy
 from registry.build.errors import EntryInvalid, EntryUnbuildable
+from registry.build.records import BuildRecords
+from registry.check import Checker
 from registry.errors import PinDiffers
 from registry.oci import media
 from registry.oci.importer import import_engine_image
@@ -28,9 +30,11 @@ from registry.pipeline import BuildResult, build_all
 from registry.sbom.marks import MARK
 from registry.schema import load_entry, parse_entry
 from registry.target import target_of_entry
+from registry.update import propose
 from registry.verify import Verifier
 from sandbox.engine import Engine
-from tests.fixtures.images import build_echo_image
+from sandbox.profile import Profile
+from tests.fixtures.images import ECHO_SOURCE, build_echo_image, build_image
 
 pytestmark = pytest.mark.engine
 
@@ -222,3 +226,35 @@ def _trust(surveyor: Surveyor, publisher: SigningKey) -> TrustPolicy:
     (path.parent / "acme.pub").write_text(publisher.verifying.pem)
     text = "version: 1\nrules:\n- {name: acme, tier: community, servers: [echo], keys: [{file: acme.pub}, {local: true}]}\n"
     return TrustPolicy.parse(text, path=path, local=local)
+
+
+def test_a_check_tries_the_image_and_says_what_it_does_not_do(surveyor: Surveyor, published: Published) -> None:
+    surveyor.survey(published.ref())
+    file = surveyor.root / "echo" / "server.yaml"
+    file.write_text(file.read_text().replace("contains: ahoy", "contains: avast") + "tools: [{name: sing}]\n")
+
+    report = Checker(surveyor.settings, surveyor.engine, Profile.load()).check(file.parent)
+
+    words = {(v.check, v.word): v.detail for v in report.verdicts}
+    assert ("build", "pass") in words
+    assert ("admission", "pass") in words
+    assert "sing" in words["tools", "fail"]
+    assert "avast" in words["calls", "fail"]
+    assert ("source", "pass") in words
+
+
+def test_a_proposal_is_looked_into_and_leaves_what_is_there_alone(
+    surveyor: Surveyor, published: Published, engine: Engine
+) -> None:
+    before = surveyor.survey(published.ref())
+    newer = import_engine_image(
+        engine.client, build_image(engine, "hm-test-echo", ECHO_SOURCE, User="1000"), published.layout
+    )
+    Remote().push(published.layout, newer, f"{published.server.host}/acme/echo:1.0")
+
+    proposal = propose(surveyor.settings, surveyor.root / "echo", surveyor.engine)
+
+    assert newer in proposal.files["server.yaml"].decode()
+    assert proposal.changes == {"What it may touch": [], "Tools": [], "Packages": []}
+    assert BuildRecords(surveyor.settings.home).all()["echo"].manifest == before.manifest
+    assert surveyor.survey(published.ref()).fresh is False
