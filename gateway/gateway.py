@@ -148,9 +148,9 @@ class Gateway:
             may=self._forwarder.may,
             admit=self._admissions.check,
             refit=self.refit,
+            append=append,
             keep=self._profiles.keep if self._profiles is not None else None,
             catalog=catalog,
-            append=append,
         )
         own = OwnTools(self._forwarder.forward, conversations)
         if code is not None:

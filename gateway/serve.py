@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import uvicorn
-from gateway.authorization.oauth import OAuth, OAuthConfig
 
+from gateway.authorization.oauth import OAuth, OAuthConfig
 from gateway.edges.guard import Guard
 from gateway.edges.http import HttpEdge
-from gateway.edges.sse import SseEdge
 from gateway.edges.patience import PatientProtocol, look_at
+from gateway.edges.sse import SseEdge
 from gateway.edges.stdio import StdioEdge
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
@@ -122,14 +122,14 @@ class HttpServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.gather(self._gateway.wind_down(), super().shutdown(sockets))
+        if self._oauth is not None:
+            await self._oauth.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are ours: uvicorn would raise them again before the sandboxes are gone."""
         yield
 
-        if self._oauth is not None:
-            await self._oauth.close()
 
 @contextlib.asynccontextmanager
 async def http_server(
