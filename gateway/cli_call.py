@@ -14,7 +14,7 @@ import typer
 from gateway.cli_arguments import arguments
 from gateway.cli_connection import Gateway, call_tool, own_gateway, running_gateway
 from gateway.cli_errors import ArgumentsInvalid, ToolFailed
-from gateway.cli_lookup import Tool, find
+from gateway.cli_lookup import Tool, find, tools_of_profile
 from gateway.cli_output import visible
 from gateway.cli_result import text_of
 from gateway.lock import read_lock
@@ -33,14 +33,16 @@ def call(
         typer.Argument(metavar="[key=value ...]", help="key:=JSON for raw JSON; - reads a JSON object"),
     ] = None,
     args_file: Annotated[str, typer.Option(help="a file with the arguments as a JSON object")] = "",
+    profile: Annotated[str, typer.Option(help="as this profile's clients would: its tools, values and limits")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print the result as the server sent it")] = False,
 ) -> None:
     """Call a tool through the running gateway, else through one that starts for this call alone."""
     settings = Settings.load()
-    wanted = find(read_lock(settings.lock_file), tool)
+    lock = read_lock(settings.lock_file)
+    wanted = find(lock, tool, tools_of_profile(settings, profile) if profile else None)
     given = _given(wanted, words or [], args_file)
     typed = arguments(wanted.dotted, wanted.schema, [w for w in words or [] if w != STDIN], given)
-    with _gateway(settings, wanted) as gateway:
+    with _gateway(settings, wanted, profile) as gateway:
         result = call_tool(gateway, wanted.wire_name, typed, wanted.schema)
     show(wanted, result, as_json=as_json)
 
@@ -75,15 +77,15 @@ def _given(tool: Tool, words: list[str], args_file: str) -> dict[str, Any] | Non
 
 
 @contextlib.contextmanager
-def _gateway(settings: Settings, tool: Tool) -> Iterator[Gateway]:
+def _gateway(settings: Settings, tool: Tool, profile: str) -> Iterator[Gateway]:
     timeout = settings.call_timeout_s + settings.start_timeout_s + _SLACK_S
     host = LOOPBACK.get(settings.gateway_host, settings.gateway_host)
     token = TokenStore(settings.tokens_file).default()
-    gateway = running_gateway(host, settings.gateway_port, token, timeout, _notice)
+    gateway = running_gateway(host, settings.gateway_port, token, timeout, _notice, profile)
     if gateway is None:
         if sys.stderr.isatty():
             sys.stderr.write("no gateway is running (hm up --detach starts one); one starts for this call\n")
-        gateway = own_gateway(tool.server, timeout, _notice)
+        gateway = own_gateway(tool.server, timeout, _notice, profile)
     try:
         yield gateway
     finally:

@@ -48,18 +48,21 @@ def call_tool(gateway: Gateway, name: str, arguments: dict[str, Any], schema: Ma
     return result
 
 
-def running_gateway(host: str, port: int, token: str, timeout_s: float, notify: Notify) -> Gateway | None:
-    """The gateway that listens there, or None when nothing does."""
+def running_gateway(
+    host: str, port: int, token: str, timeout_s: float, notify: Notify, profile: str = ""
+) -> Gateway | None:
+    """The gateway that listens there, or None when nothing does.  ``profile``: empty is the one named default."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.connect()
     except OSError:
         return None
-    return _Http(connection, token, notify)
+    return _Http(connection, token, notify, f"/mcp/{profile}" if profile else "/mcp")
 
 
 class _Http:
-    def __init__(self, connection: http.client.HTTPConnection, token: str, notify: Notify) -> None:
+    def __init__(self, connection: http.client.HTTPConnection, token: str, notify: Notify, path: str) -> None:
+        self._path = path
         self._connection = connection
         self._where = f"{connection.host}:{connection.port}"
         self._token = token
@@ -67,7 +70,7 @@ class _Http:
 
     def request(self, method: str, params: dict[str, Any], *, headers: Mapping[str, str]) -> dict[str, Any]:
         try:
-            self._connection.request("POST", "/mcp", _message(method, params), {**self._headers(method), **headers})
+            self._connection.request("POST", self._path, _message(method, params), {**self._headers(method), **headers})
             response = self._connection.getresponse()
             if response.status in (401, 403):
                 raise TokenRefused(
@@ -100,8 +103,9 @@ class _Http:
 class _Own:
     """``hm gateway run --transport stdio`` as a child; it and its sandboxes end with us."""
 
-    def __init__(self, server: str, timeout_s: float, notify: Notify) -> None:
+    def __init__(self, server: str, timeout_s: float, notify: Notify, options: list[str]) -> None:
         command = [sys.executable, "-m", "harbourmaster", "gateway", "run", "--transport", "stdio", "--servers", server]
+        command += options
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, start_new_session=True
@@ -146,9 +150,9 @@ class _Own:
         )
 
 
-def own_gateway(server: str, timeout_s: float, notify: Notify) -> Gateway:
+def own_gateway(server: str, timeout_s: float, notify: Notify, profile: str = "") -> Gateway:
     """A gateway of this command alone that serves ``server``."""
-    return _Own(server, timeout_s, notify)
+    return _Own(server, timeout_s, notify, ["--profile", profile] if profile else [])
 
 
 def _message(method: str, params: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Which tool a person means: ``SERVER.TOOL``, ``server__tool``, the public name, or a bare name that only one has.  Pure."""
+"""Which tool a person means: ``SERVER.TOOL``, ``server__tool``, the public name, or a bare name that only one has."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.cli_errors import ToolAmbiguous, ToolUnknown
-from gateway.lock import LockedServer
+from gateway.lock import LockedServer, read_lock
 from gateway.names import public_names, qualified
+from harbourmaster.core.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,16 @@ def tools_of(lock: Mapping[str, LockedServer], *, disabled: bool = False) -> lis
     return [Tool(server, name, public[server, name], body) for (server, name), body in sorted(listed.items(), key=_key)]
 
 
-def find(lock: Mapping[str, LockedServer], text: str) -> Tool:
-    """The one tool that ``text`` names.  Raises ``ToolUnknown``, ``ToolAmbiguous``."""
-    tools = tools_of(lock)
+def tools_of_profile(settings: Settings, profile: str) -> list[Tool]:
+    """The tools of a profile, as its clients see them.  Raises ``ProfileUnknown``, ``ProfileInvalid``."""
+    from gateway.profiles import shown  # `hm call` without a profile need not load it
+
+    return shown.tools(shown.selected(profile, shown.load(settings, profile), read_lock(settings.lock_file)))
+
+
+def find(lock: Mapping[str, LockedServer], text: str, tools: list[Tool] | None = None) -> Tool:
+    """The one tool that ``text`` names; ``tools``: among these.  Raises ``ToolUnknown``, ``ToolAmbiguous``."""
+    own, tools = tools is not None, tools_of(lock) if tools is None else tools
     exact = [t for t in tools if text in (t.dotted, t.public, t.wire_name)]
     found = exact or [t for t in tools if t.name == text]
     if len(found) == 1:
@@ -50,7 +58,11 @@ def find(lock: Mapping[str, LockedServer], text: str) -> Tool:
     if found:
         names = ", ".join(t.dotted for t in found)
         raise ToolAmbiguous(f"{text} could be any of {names}", remedy=f"say which, for instance: {found[0].dotted}")
-    raise _unknown(lock, text)
+    raise (
+        ToolUnknown(f"the profile serves no tool {text}", remedy="see: hm profile show")
+        if own
+        else _unknown(lock, text)
+    )
 
 
 def _unknown(lock: Mapping[str, LockedServer], text: str) -> ToolUnknown:

@@ -11,7 +11,7 @@ import typer
 
 from gateway.cli_arguments import describe
 from gateway.cli_call import call
-from gateway.cli_lookup import Tool, find, tools_of
+from gateway.cli_lookup import Tool, find, tools_of, tools_of_profile
 from gateway.cli_output import columns, one_line, visible
 from gateway.lock import LockedServer, read_lock
 from harbourmaster.core.settings import Settings
@@ -29,7 +29,11 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """The tools of all enabled servers, or of a profile, by the names that clients see."""
-    tools = [t for t in (_of_profile(profile) if profile else tools_of(_lock())) if not server or t.server == server]
+    tools = [
+        t
+        for t in (tools_of_profile(Settings.load(), profile) if profile else tools_of(_lock()))
+        if not server or t.server == server
+    ]
     if as_json:
         print(json.dumps([_row(t) for t in tools], indent=2, ensure_ascii=False))
         return
@@ -58,13 +62,6 @@ def count(as_json: Json = False) -> None:
         return
     rows = [(name, str(number)) for name, number in sorted(by_server.items())]
     sys.stdout.write(columns(("SERVER", "TOOLS"), [*rows, ("total", str(by_server.total()))]))
-
-
-def _of_profile(name: str) -> list[Tool]:
-    from gateway.profiles import shown
-
-    profile = shown.load(Settings.load(), name)
-    return shown.tools(shown.selected(name, profile, _lock()))
 
 
 def _row(tool: Tool) -> dict[str, Any]:

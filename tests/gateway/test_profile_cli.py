@@ -160,3 +160,10 @@ def test_a_secret_that_a_profile_gives_can_be_set_and_is_what_the_sandbox_gets(
     ours = select("work", files.load("work"), locks, {}).servers["gamma"]
     for server, value in ((locks["gamma"], "profile-cli-all"), (ours, "profile-cli-work")):
         assert deliver(store, "gamma", declared_from(server.run)).env == {"TOKEN": value}
+
+
+def test_a_tool_is_called_as_the_profile_s_clients_would_or_refused(hm: Any) -> None:
+    hm("profile", "create", "work")
+    hm("profile", "add", "work", "alpha", "--allow", "echo")
+    status, _, err = hm("call", "--profile", "work", "alpha.counter")
+    assert (status, "the profile serves no tool alpha.counter" in err) == (1, True)
