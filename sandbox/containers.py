@@ -43,6 +43,7 @@ def create(engine: Engine, body: dict[str, Any], name: str) -> str:
         raise EngineFailed(f"the engine could not make {name}: {e}", remedy="see: hm doctor") from e
     for warning in answer.get("Warnings") or ():
         engine.warn_once(warning)
+    remove_leftovers(engine)
     return str(answer["Id"])
 
 
@@ -171,5 +172,19 @@ def remove(engine: Engine, container: str) -> bool:
             time.sleep(REMOVE_PAUSE_S * (attempt + 1))
         else:
             return True
-    log.error("container %s could not be removed; the reaper will try again", container)
+    log.error("container %s could not be removed; it will be tried again when the engine answers", container)
+    engine.leftovers.add(container)
     return False
+
+
+def remove_leftovers(engine: Engine) -> None:
+    """Remove what an engine that did not answer kept: the reaper leaves it alone while we live."""
+    while engine.leftovers:
+        container = engine.leftovers.pop()
+        try:
+            engine.api.remove_container(container, v=True, force=True)
+        except NotFound:
+            continue
+        except (DockerException, requests.RequestException):
+            engine.leftovers.add(container)
+            return

@@ -75,6 +75,7 @@ class Engine:
         self.home_label = hashlib.sha256(str(home).encode()).hexdigest()[:16]
         self.owner = owner_of_this_process()
         self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="engine")
+        self.leftovers: set[str] = set()  # containers that could not be removed while the engine did not answer
         self._info: EngineInfo | None = None
         self._facts: dict[str, ImageFacts] = {}
         self._warned: set[str] = set()
