@@ -36,7 +36,9 @@ def run(
     address = f"http://{shown}:{sock.getsockname()[1]}"
     with composed_console(settings) as harbour:
         sys.stderr.write(f"the console is at {address}; log in once with\n")
-        sys.stderr.write(f"  {address}/enter/{make_link_code(settings)}\n")
+        # A link is for the person at the terminal; a log may be read by others, and later.
+        link = f"{address}/enter/{make_link_code(settings)}" if sys.stderr.isatty() else "hm console link"
+        sys.stderr.write(f"  {link}\n")
         make_server(create_app(harbour, hosts=allow_host or ())).run(sockets=[sock])
 
 

@@ -98,3 +98,16 @@ def test_two_versions_are_compared_by_what_the_source_wrote(console: Console) ->
     shown = person.get(link[1].replace("&amp;", "&")).text
     assert "+    &#34;&lt;b&gt;sink&lt;/b&gt;&#34;" in shown
     assert person.get("/versions/com.example/ferry?old=0&new=2.0").status_code == 404
+
+
+def test_rest_does_the_same(console: Console, draft: str) -> None:
+    api = console.bearer("operator")
+    assert api.get("/api/drafts").json() == ["tide-table"]
+    wrong = api.put("/api/drafts/tide-table", json={"document": "name: tide-table\n"}).json()
+    assert wrong["findings"][0]["level"] == "bad"
+    right = api.put("/api/drafts/tide-table", json={"document": draft}).json()
+    assert (right["findings"], right["files"]) == ([], ["requirements.lock", "server.yaml"])
+    assert api.get("/api/drafts/tide-table/patch").text.startswith("diff --git a/registry/servers/tide-table/")
+    assert api.post("/api/drafts", json={"kind": "floppy", "place": "x"}).json()["error"]["code"] == "console.form"
+    assert api.delete("/api/drafts/tide-table").json() == {"dropped": "tide-table"}
+    assert api.get("/api/drafts/tide-table").status_code == 404
