@@ -13,6 +13,7 @@ from catalog.models import CatalogEntry, EntryVersion, Image, Registry, Registry
 from catalog.sources import docker_catalog, ours, serverfile, serverjson
 from catalog.sources.documents import parse_yaml
 from catalog.sources.tiles import tile_of
+from harbourmaster.core.errors import HarbourError
 from registry.entry import ENTRY_FILE
 from registry.schema import parse_entry
 from registry.tile import tile_of_entry
@@ -63,7 +64,10 @@ def _tile(session: Session, version: EntryVersion) -> dict[str, Any] | str:
 
 def _from_ours(session: Session, version: EntryVersion) -> dict[str, Any] | str:
     """Entries of ours whose image lies in a registry, or is its publisher's, or that run elsewhere."""
-    entry = parse_entry(Path(ENTRY_FILE), version.document)
+    try:
+        entry = parse_entry(Path(ENTRY_FILE), version.document)
+    except HarbourError as e:
+        return e.message
     references = session.exec(select(Image.reference).where(Image.version_id == version.id)).all()
     image = next((r for r in references if "@" in r), entry.image or "")
     if entry.type == "server" and not image:

@@ -63,13 +63,13 @@ def offer(store: Store, name: str, source: str = "") -> Offer:
         images = session.exec(select(Image).where(Image.version_id == version.id)).all()
     document = _document(name, version.media_type, version.document)
     entry = parse_entry(Path(name) / ENTRY_FILE, document)
-    if entry.type != "server" or (entry.tier == "built" and not images):
+    published = next((image.reference for image in images if "@" in image.reference), "")
+    if entry.type != "server" or (entry.tier == "built" and not published):
         raise EntryUnbuildable(
             f"{name} has no image to pull (type {entry.type}, tier {entry.tier})",
-            remedy="remote servers are added with: hm server add; a server is published with: hm registry publish",
+            remedy="remote servers are added with: hm server add; what lies in a folder is built (hm registry build --root)",
         )
-    papered = version.media_type == ours.MEDIA_TYPE and images
-    return Offer(entry, document, images[0].reference if papered else "")
+    return Offer(entry, document, published if version.media_type == ours.MEDIA_TYPE else "")
 
 
 def _document(name: str, media_type: str, document: bytes) -> bytes:
