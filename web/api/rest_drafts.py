@@ -49,8 +49,15 @@ def begin(request: Request, who: ApiOperator, body: NewDraft) -> Json:
     """As `hm registry new --json`, into a folder of drafts; takes some seconds."""
     harbour = harbour_of(request)
     deeds.note(harbour, who, "draft_begin", origin=body.kind[:20])
-    texts = {key: tuple(getattr(body, key)) for key in ("tags", "hosts", "command")}
-    wishes = Wishes(body.name, body.title, body.description, body.category, **texts)
+    wishes = Wishes(
+        body.name,
+        body.title,
+        body.description,
+        body.category,
+        tags=tuple(body.tags),
+        hosts=tuple(body.hosts),
+        command=tuple(body.command),
+    )
     return submission.begin(harbour.settings, body.kind, body.place, wishes).as_dict()
 
 
