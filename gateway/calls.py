@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.messages import RequestId
+from harbourmaster.core.errors import HarbourError
 
 if TYPE_CHECKING:
     from gateway.upstream import Upstream
@@ -19,6 +20,7 @@ class Outlet:
     """
 
     gone: bool = False  # the client has left; nothing will be read any more
+    refused: HarbourError | None = None  # why the gateway itself, and not a server, answers with an error
 
     @property
     def reachable(self) -> bool:

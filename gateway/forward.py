@@ -16,7 +16,7 @@ from mcp_types.jsonrpc import HEADER_MISMATCH, METHOD_NOT_FOUND
 from gateway import eras, sdk
 from gateway.admission import Admissions
 from gateway.authorization.approvals import is_ours
-from gateway.calls import ASKED, Call, Outlet
+from gateway.calls import ASKED, NOWHERE, Call, Outlet
 from gateway.downstream import Downstream
 from gateway.dynamic.tools import OURS
 from gateway.errors import BadRequest, CallCancelled, CallTimeout, ServerExited, wire_error
@@ -116,6 +116,8 @@ class Forwarder:
             answer = await self._gate.answer(client, call, route, reply), _error_code(reply)
         except HarbourError as e:
             outcome, code, refused = _kind(e), e.code, e
+            if outlet is not NOWHERE:
+                outlet.refused = e
             answer = failure(request_id, e, modern=client.modern)
         except asyncio.CancelledError:  # a modern client closed its connection
             if call is not None and call.upstream is not None:

@@ -131,9 +131,9 @@ class Guard:
             )
         return self._unauthorized(error.code, error.message, error=True)
 
-    def more_scopes(self, principal: Principal, needed: Any) -> bytes:
+    def more_scopes(self, principal: Principal, needed: Iterable[str]) -> bytes:
         """The challenge that has a client ask its issuer for more; empty where more scopes would not help."""
-        if self.oauth is None or not principal.issuer or not isinstance(needed, list):
+        if self.oauth is None or not principal.issuer:
             return b""
         scopes = self.oauth.config.granting([each for each in needed if each not in principal.scopes])
         return self._challenge + b', error="insufficient_scope", scope="%s"' % scopes.encode() if scopes else b""

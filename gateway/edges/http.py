@@ -175,7 +175,7 @@ class HttpEdge:
             if session.version in _RESUMABLE:
                 outlet.resumable(session.replay)
             message, code = await self._router.handshake(session, body, outlet)
-            await outlet.finish(message, self._refused(caller, code, message, outlet) or 200)
+            await outlet.finish(message, self._refused(caller, code, outlet) or 200)
             return
         try:
             session = self._gateway.open_session(caller.principal, caller.view)
@@ -242,19 +242,18 @@ class HttpEdge:
         client = self._gateway.modern_client(caller.principal, envelope.client_info, caller.view)
         client.adopt(envelope)
         message, code = await self._modern_reply(client, body, scope, outlet)
-        refused = self._refused(caller, code, message, outlet)
+        refused = self._refused(caller, code, outlet)
         await outlet.finish(message, refused or eras.HTTP_STATUS.get(code, 200))
 
-    def _refused(self, caller: Caller, code: int, message: bytes, outlet: PostStream) -> int:
+    def _refused(self, caller: Caller, code: int, outlet: PostStream) -> int:
         """Headers that a refusal wants: when to come back (RFC 9110 section 10.2.3), or which scopes would help (2025-11-25,
         basic/authorization "Runtime Insufficient Scope Errors"), and then its status.  0: as the revision has it."""
         if code not in (LIMIT_REACHED, REFUSED):
             return 0
-        data = decode(message)["error"].get("data")
-        data = data if isinstance(data, dict) else {}
-        if isinstance(wait := data.get("retry_after_s"), int):
+        wait = getattr(outlet.refused, "retry_after_s", None)
+        if wait is not None:
             outlet.add_header(b"retry-after", b"%d" % wait)
-        challenge = self._guard.more_scopes(caller.principal, data.get("scopes"))
+        challenge = self._guard.more_scopes(caller.principal, getattr(outlet.refused, "scopes", ()))
         if challenge:
             outlet.add_header(AUTHENTICATE, challenge)
         return 403 if challenge else 0
