@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +308,33 @@ def test_a_person_asks_whether_a_token_may_call_a_tool(
     assert run("policy", "can", "alpha.echo")[0] == 0
     assert run("policy", "explain", "calls.other-server")[0] == 0
     assert "calls.operator" in run("policy", "ls")[1]
+
+
+# -- config.toml
+
+
+@pytest.fixture
+def documented(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Every TOML example of the three pages in one config.toml; the function they name is one that exists."""
+    docs = Path(__file__).parents[2] / "docs"
+    pages = [(docs / name).read_text() for name in ("authorization.md", "interceptors.md", "telemetry.md")]
+    examples = [block for page in pages for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
+    assert len(examples) == 5
+    home.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(examples).replace("acme.guards:personal", "tests.gateway.hooks_under_test:watch")
+    (home / "config.toml").write_text(text)
+    monkeypatch.setenv("HM_HOME", str(home))
+    return Settings.load()
+
+
+async def test_the_examples_of_the_documentation_are_understood(documented: Settings, world: World) -> None:
+    async with serving(documented, world) as (_, http):
+        said = (await http.request("GET", "/.well-known/oauth-protected-resource")).json
+        assert said["resource"] == "https://mcp.example.org/mcp"
+
+
+def test_the_policies_of_the_documentation_are_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "authorization.md").read_text()
+    blocks = re.findall(r"```cedar\n(.*?)```", page, re.DOTALL)
+    policies = CallPolicies((*CallPolicies.builtin().set.files, *((f"docs{n}", text) for n, text in enumerate(blocks))))
+    assert len(policies.set.policies) == len(CallPolicies.builtin().set.policies) + 4
