@@ -18,12 +18,17 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Pull a server's image with its papers, verify them by the trust given here, and lock it."""
-    from harbourmaster.up.adopting import adopt
+    from harbourmaster.up.adopting import adopt, adopt_remote, offer
     from registry.cli_progress import progress_view
 
     lines: list[str] = []
     with opened() as (store, settings), progress_view(quiet=True) as view:
         say = lines.append if as_json else console().print
+        taken = offer(store, name, source)
+        if taken.entry.remote is not None:
+            adopt_remote(settings, taken, say, yes=yes)
+            console().print(f"{taken.entry.name} is known; connect to it with: hm server add {taken.entry.name}")
+            return
         line = adopt(settings, store, name, say, source=source, yes=yes, progress=view)
     if as_json:
         print_json(dataclasses.asdict(line) | {"shown": lines})

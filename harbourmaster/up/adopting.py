@@ -64,10 +64,10 @@ def offer(store: Store, name: str, source: str = "") -> Offer:
     document = _document(name, version.media_type, version.document)
     entry = parse_entry(Path(name) / ENTRY_FILE, document)
     published = next((image.reference for image in images if "@" in image.reference), "")
-    if entry.type != "server" or (entry.tier == "built" and not published):
+    if entry.type == "poci" or (entry.tier == "built" and not published):
         raise EntryUnbuildable(
             f"{name} has no image to pull (type {entry.type}, tier {entry.tier})",
-            remedy="remote servers are added with: hm server add; what lies in a folder is built (hm registry build --root)",
+            remedy="what lies in a folder is built: hm registry build --root; tool images are only exported",
         )
     return Offer(entry, document, published if version.media_type == ours.MEDIA_TYPE else "")
 
@@ -94,11 +94,9 @@ def adopt(
 ) -> LockedServer:
     """Pull, verify, show, ask, lock.  Raises what verification raises, ``NameTaken`` and ``NotAgreed``."""
     taken = offer(store, name, source)
-    if (settings.servers_dir / taken.entry.name / ENTRY_FILE).is_file():
-        raise NameTaken(
-            f"{taken.entry.name} is a server of the starter catalog, which nothing may take the place of",
-            remedy=f"enable that one: hm server enable {taken.entry.name}",
-        )
+    if taken.entry.remote is not None:
+        raise EntryUnbuildable(f"{name} runs elsewhere", remedy=f"connect to it: hm server add {taken.entry.name}")
+    _require_free(settings, taken.entry)
     engine = Engine.connect(settings)
     try:
         checked = _proved(settings, engine, taken, progress)
@@ -114,6 +112,33 @@ def adopt(
     _keep(settings, taken, line)
     record_evidence(store, checked.evidence)
     return line
+
+
+def adopt_remote(settings: Settings, taken: Offer, say: Say, *, yes: bool = False) -> None:
+    """Keep the entry of a server that runs elsewhere; ``hm server add`` connects to it.  ``NameTaken``, ``NotAgreed``."""
+    entry = taken.entry
+    assert entry.remote is not None  # the caller looked
+    _require_free(settings, entry)
+    for each in (*permissions(entry), f"  it is reached at: {entry.remote.url} ({entry.remote.transport})"):
+        say(each)
+    if not ask(f"keep {entry.name} like this?", yes=yes):
+        raise NotAgreed("nothing was changed: nobody said yes", remedy="say y at the prompt, or give --yes")
+    write_atomic(adopted_dir(settings) / entry.name / ENTRY_FILE, taken.document)
+
+
+def _require_free(settings: Settings, entry: Entry) -> None:
+    """A starter server's name is never taken, and what runs here is not replaced by what runs elsewhere, or the reverse."""
+    if (settings.servers_dir / entry.name / ENTRY_FILE).is_file():
+        raise NameTaken(
+            f"{entry.name} is a server of the starter catalog, which nothing may take the place of",
+            remedy=f"enable that one: hm server enable {entry.name}",
+        )
+    locked = read_lock(settings.lock_file).get(entry.name)
+    if locked is not None and bool(locked.remote) != (entry.remote is not None):
+        raise NameTaken(
+            f"{entry.name} is a server here that runs {'elsewhere' if locked.remote else 'in a sandbox'}",
+            remedy=f"keep that one, or take it away first (HM_HOME/servers/{entry.name})",
+        )
 
 
 def _starts(entry: Entry) -> bool:

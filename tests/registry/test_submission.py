@@ -29,7 +29,7 @@ from registry.oci import media
 from registry.oci.importer import import_engine_image
 from registry.oci.layout import OciLayout
 from registry.oci.remote import Remote
-from registry.places import adopted_dir
+from registry.places import adopted_dir, find_entry
 from registry.schema import load_entry
 from sandbox.engine import Engine
 from tests.fixtures.images import build_echo_image
@@ -485,3 +485,30 @@ def test_a_community_server_is_published_again_with_what_we_found_in_it(
     assert entry.image == f"{team.place}/maps:1.2.3@{team.manifest}"
     line = read_lock(Settings.load(home=reader).lock_file)["maps"]
     assert (line.tier, line.image) == ("community", team.manifest)
+
+
+def test_a_remote_server_of_a_signed_catalog_is_known_from_then_on(
+    registry: DebianRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    author, reader, root = tmp_path / "author", tmp_path / "reader", tmp_path / "entries"
+    (root / "tickets").mkdir(parents=True)
+    head = (
+        ENTRY.partition("source:")[0].replace("tier: built", "tier: community").replace("type: server", "type: remote")
+    )
+    text = head.replace("name: echo", "name: tickets") + "remote: {url: https://mcp.tickets.example/mcp, oauth: {}}\n"
+    (root / "tickets" / "server.yaml").write_text(text)
+    place = f"{registry.host}/team"
+    assert hm(author, "registry", "publish", "tickets", "--root", str(root), "--to", place) == 0
+    reader.mkdir()
+    (reader / "trust.yaml").write_text(TRUST)
+    shutil.copyfile(author / "keys" / "signing.pub", reader / "team.pub")
+    assert hm(reader, "catalog", "source", "add", "team", "oci", f"{place}/catalog:latest") == 0
+
+    assert hm(reader, "catalog", "add", "tickets", "--yes") == 0
+
+    said = capsys.readouterr().out
+    assert "https://mcp.tickets.example/mcp" in said
+    assert "hm server add tickets" in said
+    entry = find_entry(Settings.load(home=reader), "tickets")
+    assert entry.remote is not None
+    assert "tickets" not in read_lock(Settings.load(home=reader).lock_file), "nobody has connected to it yet"
