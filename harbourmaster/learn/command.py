@@ -14,6 +14,7 @@ from gateway.lock import read_lock
 from harbourmaster.compose import LiveAdmitter
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.files import write_atomic
+from harbourmaster.core.redaction import IN_USE
 from harbourmaster.core.secrets import SecretStore
 from harbourmaster.core.settings import Settings
 from harbourmaster.learn.learning import Learnt, Subject, learn
@@ -75,7 +76,9 @@ def learn_now(settings: Settings, wishes: Wishes) -> None:
         engine.close()
         audit.close()
     if wishes.record is not None:
-        write_atomic(wishes.record, learnt.outcome.seen.recording.dump(), mode=0o600)
+        # A key that went out in an address must not lie in a file that people share
+        written = IN_USE.redact(learnt.outcome.seen.recording.dump().decode())
+        write_atomic(wishes.record, written.encode(), mode=0o600)
     _tell(learnt, as_json=wishes.as_json)
     if apply(path, learnt, yes=wishes.yes):
         sys.stderr.write(f"{path} is changed; have it served like this: hm lock update {wishes.name}\n")
@@ -140,10 +143,10 @@ def _tell(learnt: Learnt, *, as_json: bool) -> None:
             "holds": not learnt.differs,
             "patch": learnt.patch,
         }
-        print(json.dumps(body, indent=2, ensure_ascii=False))
+        print(IN_USE.redact(json.dumps(body, indent=2, ensure_ascii=False)))
         return
     for line in report(learnt):
-        sys.stderr.write(visible(line) + "\n")
+        sys.stderr.write(visible(IN_USE.redact(line)) + "\n")
     sys.stdout.write(learnt.patch)
     sys.stdout.flush()
 

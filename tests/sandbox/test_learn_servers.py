@@ -8,14 +8,19 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harbourmaster.core import audit
 from harbourmaster.core.secrets import Delivery
 from harbourmaster.core.settings import PROJECT_ROOT, Settings
-from harbourmaster.learn.command import apply, report
+from harbourmaster.learn import command
+from harbourmaster.learn.command import Wishes, apply, learn_now, report
 from harbourmaster.learn.learning import Learnt, Subject, learn
 from harbourmaster.learn.trial import Ask, Outcome, Stage, run
+from registry.admit import AdmittedImage
+from registry.build.relay import RELAY
 from registry.pipeline import BuildResult, build_all
 from registry.schema import load_entries, load_entry, parse_entry
 from registry.trial import try_calls
@@ -141,3 +146,30 @@ def test_a_proposal_that_does_not_hold_is_never_applied(tmp_path: Path) -> None:
     with pytest.raises(LearnFailed, match="changed meanwhile"):
         apply(path, Learnt(outcome, proposal, "before", "after", "a patch", ()), yes=True)
     assert path.read_text() == "meanwhile"
+
+
+def test_the_command_shows_the_patch_and_puts_it_into_the_entry_when_told_to(
+    stage: Stage, built: dict[str, BuildResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """As it is typed, but for admission: the images are this test's own."""
+    found = subject("duckduckgo", built, tmp_path)
+    settings = Settings.load(home=tmp_path / "home")
+    images = {"duckduckgo": (found.image, found.image_id), RELAY: ("", stage.relay())}
+
+    class Admits:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def admit(self, name: str) -> AdmittedImage:
+            return AdmittedImage(name, *images[name], "", (), cached=True)
+
+    monkeypatch.setattr(command, "LiveAdmitter", Admits)
+    recorded = Path(__file__).parent / "recordings" / "duckduckgo.json"
+    words = ["search", "query=harbour", "max_results:=1"]
+    learn_now(settings, Wishes("duckduckgo", words, recorded, None, False, (), False, tmp_path, True, False))
+    said = capsys.readouterr()
+    assert "it connected to html.duckduckgo.com:443" in said.err
+    assert '+    hosts: ["html.duckduckgo.com:443"]' in said.out
+    assert load_entry(found.path.parent).run.network.hosts == HOSTS["duckduckgo"]
+    kinds = {(r["kind"], r.get("event")) for r in audit.tail(settings.audit_dir, 100)}
+    assert {("egress", "open"), ("egress", "close")} <= kinds
