@@ -55,7 +55,7 @@ SHAPES: Final = (
     _shape("google-api-key", "AIza", f"{_W}{{35}}(?!{_W})"),
     _shape("google-oauth-token", "ya29.", f"{_W}{{30,1000}}"),
     _shape("google-oauth-secret", "GOCSPX-", f"{_W}{{28}}"),
-    _shape("private-key", "-----BEGIN ", "(?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^\"-]|-(?!----))*(?:-----END [A-Z0-9 ]{5,40}-----)?"),
+    _shape("private-key", "-----BEGIN ", "(?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^\"\\\\-]|\\\\[^\"]|-(?!----))*(?:-----END [A-Z0-9 ]{5,40}-----)?"),
     _shape("json-web-token", "eyJ", f"{_W}{{10,4000}}\\.eyJ{_W}{{10,8000}}\\.{_W}{{20,2000}}"),
     _shape("npm-token", "npm_", f"[A-Za-z0-9]{{36}}{_END}"),
     _shape("pypi-token", "pypi-AgE", f"{_W}{{50,1000}}"),
@@ -76,6 +76,8 @@ SHAPES: Final = (
     _shape("telegram-token", "bot", f"[0-9]{{8,10}}:AA{_W}{{33}}(?!{_W})"),
     _shape("password-in-url", "://", "[^\\s/:@\"\\\\?#]{0,128}:(?!\\$|\\{|<|%24)[^\\s/@\"\\\\:]{3,256}@(?=[A-Za-z0-9\\[])"),
 )  # fmt: skip
+# What stands before the second half of an escape: a backslash that is not escaped itself, or the start of \\uXXXX.
+_ESCAPE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:u[0-9a-fA-F]{0,3})?\Z")
 # A word that goes on; the letters of an escape such as \\n are none of it.
 _LONGER: Final = re.compile(rb"(?<!\\)(?<!\\u...)[A-Za-z0-9_]\Z")
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
@@ -102,6 +104,8 @@ class SecretScan:
 
     def _confirmed(self, data: bytes, hits: list[tuple[int, int, int]]) -> Iterable[Found]:
         for pattern, start, end in hits:
+            if _ESCAPE.search(data, max(0, start - 64), start):
+                continue  # it begins with the letter of an escape, which is no letter of the text
             shape = self._shapes[pattern]
             if shape is None:
                 yield Found(IN_USE_NAME, start, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -115,6 +116,25 @@ def test_findings_that_overlap_are_one() -> None:
     found = scan(value).find(data)
     assert len(found) == 1
     json.loads(redacted(data, found))
+
+
+def test_an_escape_is_never_cut_in_two() -> None:
+    """The letter of an escape is none of the text: a line break before ``pm_...`` makes no npm token of it."""
+    values = ("n0123456789", "tail with \\", 'quo"te and more', "00e9abcdef01", "back\\slash in it")
+    pieces = [
+        "\n", "\\", '"', "\t", "\b", "\r", "\x00", "\x1f", "\u00e9", "\ud83d\udea2", "npm_" + MIXED[:36], "pm_" + MIXED[:36], "x",
+        "k_live_" + MIXED[:24], "ot123456789:AA" + MIXED[:33], "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----",
+        "://u:hunter22@h", "-", "abc", *values, "0123456789", "\\u00e9abcdef01", "\\n0123456789",
+    ]  # fmt: skip
+    scanner, luck = scan(*values), random.Random(7)
+    for _ in range(4000):
+        text = "".join(luck.choice(pieces) for _ in range(luck.randrange(1, 12)))
+        data = encode({"a": [text, {"b": text}]})
+        left = json.loads(redacted(data, scanner.find(data)))["a"]
+        assert left[0] == left[1]["b"]
+        assert all(value not in left[0] for value in values), (text, left[0])
+    for text in ("\npm_" + MIXED[:36], "\rk_live_" + MIXED[:24], "\bot123456789:AA" + MIXED[:33]):
+        assert scanner.find(encode({"a": text})) == []
 
 
 def test_a_long_message_is_one_pass() -> None:
