@@ -12,19 +12,25 @@ from harbourmaster.core.settings import Settings
 
 
 def declarations(settings: Settings) -> dict[str, tuple[DeclaredSecret, ...]]:
-    """By server; the lock's word counts, and an entry's only where the lock does not know the server."""
-    locked = {name: declared_from(server.run) for name, server in read_lock(settings.lock_file).items()}
-    return _starters(settings, set(locked)) | locked
+    """By server; the lock's word counts, and an entry's only where the lock does not know the server.
+
+    Of a remote server the entry counts too: it must have its secrets before it can be connected to, and locked.
+    """
+    lock = read_lock(settings.lock_file)
+    locked = {name: declared_from(server.run) for name, server in lock.items()}
+    found = _starters(settings, {name for name, server in lock.items() if not server.remote})
+    return {name: tuple(dict.fromkeys((*locked.get(name, ()), *found.get(name, ())))) for name in {*found, *locked}}
 
 
 def _starters(settings: Settings, known: set[str]) -> dict[str, tuple[DeclaredSecret, ...]]:
+    from registry.places import adopted_dir
     from registry.schema import (  # a third of a second, and most commands name a server of the lock
         ENTRY_FILE,
         load_entry,
     )
 
     found = {}
-    for path in settings.servers_dir.glob(f"*/{ENTRY_FILE}"):
+    for path in (*adopted_dir(settings).glob(f"*/{ENTRY_FILE}"), *settings.servers_dir.glob(f"*/{ENTRY_FILE}")):
         if path.parent.name in known or b"secrets:" not in path.read_bytes():
             continue
         try:

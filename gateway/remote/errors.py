@@ -10,6 +10,7 @@ UnavailableError
 RefusedError
 |-- RemoteRedirected        it sent us elsewhere                             remote.redirected
 |-- RemoteForbidden         it refuses what we sent                          remote.forbidden
+|-- NameTaken               a server that runs here has that name          remote.name_taken
 |-- ScopeRequired           the token allows less than the call needs        remote.scope_required
 `-- RemoteInsecure          plain HTTP to another machine                    remote.insecure
 LimitError
@@ -69,6 +70,10 @@ class ScopeRequired(RefusedError):
     def __init__(self, message: str, *, remedy: str = "", challenge: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.challenge = challenge
+
+
+class NameTaken(RefusedError):
+    code = "remote.name_taken"
 
 
 class RemoteInsecure(RefusedError):

@@ -13,7 +13,7 @@ import yaml
 from gateway.errors import NotAgreed
 from gateway.held import HeldFiles
 from gateway.lock import LockedServer, pin_of, read_lock
-from gateway.remote.errors import LoginRequired, RemoteInvalid, ScopeRequired
+from gateway.remote.errors import LoginRequired, NameTaken, RemoteInvalid, ScopeRequired
 from gateway.remote.listing import listing_of
 from gateway.remote.oauth.grant import Grant, Vault
 from gateway.remote.oauth.login import log_in, usual_port
@@ -30,7 +30,7 @@ from harbourmaster.up.host import ask
 from harbourmaster.up.locking import changes, write
 from registry.entry import ENTRY_FILE, Entry
 from registry.places import adopted_dir, entry_folder, find_entry
-from registry.schema import parse_entry
+from registry.schema import load_entry, parse_entry
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -136,11 +136,17 @@ def relisted(settings: Settings, name: str, login: Login | None = None, *, entry
 
 
 def add(settings: Settings, entry: Entry, say: Say, login: Login, *, yes: bool) -> None:
-    """Show where it is and what it may see before anything is sent; then connect, list, show, and lock.  ``NotAgreed``."""
+    """Show where it is and what it may see before anything is sent; then connect, list, show, and lock.
+
+    Raises ``NotAgreed``, ``NameTaken``, and what connecting and logging in raise.
+    """
     spec = parse(run_of(entry)["remote"])
+    _require_free(settings, entry.name)
     for text in papers(entry, spec):
         say(text)
     _agree(f"connect to {spec.host}?", yes=yes)
+    if not (settings.servers_dir / entry.name / ENTRY_FILE).is_file():
+        keep(settings, entry)  # so that its secrets can be set, and the next attempt needs no more than its name
     line = relisted(settings, entry.name, login, entry=entry)
     lock = read_lock(settings.lock_file)
     changed = changes(lock.get(entry.name), line, lock)
@@ -148,12 +154,19 @@ def add(settings: Settings, entry: Entry, say: Say, login: Login, *, yes: bool) 
         say(f"  {each}")
     if changed:
         _agree(f"serve {entry.name} like this?", yes=yes)
-    if not (entry_folder(settings, entry.name) / ENTRY_FILE).is_file():
-        keep(settings, entry)
     record(settings, line)
     write(settings, [line])
     HeldFiles(settings.held_dir).forget(entry.name)
     say(f"{entry.name} is locked and {'enabled' if line.enabled else 'disabled'}; running gateways notice")
+
+
+def _require_free(settings: Settings, name: str) -> None:
+    """A server in a sandbox is not replaced by one elsewhere, nor an entry of the starter catalog by an address."""
+    locked = read_lock(settings.lock_file).get(name)
+    folder = entry_folder(settings, name)
+    known = load_entry(folder) if (folder / ENTRY_FILE).is_file() else None
+    if (locked is not None and not locked.remote) or (known is not None and known.remote is None):
+        raise NameTaken(f"{name} is a server that runs here", remedy="give the remote one another name")
 
 
 def papers(entry: Entry, spec: RemoteSpec) -> list[str]:
