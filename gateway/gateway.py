@@ -395,7 +395,7 @@ class Gateway:
         for client, before in seen:
             ground = self.views.ground(client.view)
             if client.own is not None and ground is not None:
-                client.own.rebase(ground)
+                client.own.rebase(ground, client.view.index)
             elif client.own is not None:  # its profile is not dynamic any more
                 client.own = None
             self.refit(client, before, self._evicted)

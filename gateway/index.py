@@ -7,8 +7,9 @@ them, unknown fields included; only a name or URI that would collide changes.
 from __future__ import annotations
 
 import functools
+from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gateway import eras, names, sdk
@@ -115,19 +116,28 @@ def build(
     visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
     problems: Mapping[str, HarbourError] = _NO_PROBLEMS,
     listed: Collection[str] | None = None,
-    kept: Mapping[names.Owned, str] | None = None,
+    below: Index | None = None,
+    before: Index | None = None,
 ) -> Index:
     """The index of ``servers``; the same for the same input.
 
     ``visible``: server -> which of its tools are served; they keep the names they have with all tools served.
     ``listed``: the servers that lists and instructions speak of; the others can be called all the same (None: all).
-    ``kept``: names of tools that clients have been told already.
+    ``below``: an index on top of which this one lies, so that its names are taken; its own servers keep theirs.
+    ``before``: what this client was told until now, which stays.
     """
-    naming = functools.partial(names.public_names, kept=kept or {})
-    tools = _merge(servers, "tools", "name", naming, visible, listed)
-    prompts = _merge(servers, "prompts", "name", names.public_names, listed=listed)
-    resources = _merge(servers, "resources", "uri", names.public_uris, listed=listed)
-    templates = _merge(servers, "resourceTemplates", "uriTemplate", names.public_uris, listed=listed)
+
+    def naming(name: Callable[..., dict[names.Owned, str]], table: str) -> Any:
+        given = [getattr(each, table) for each in (below, before) if each is not None]
+        kept = {(r.server, r.name): r.public for each in given for r in each.values() if r.server in servers}
+        return functools.partial(name, kept=kept, taken=given[0] if below is not None else ())
+
+    tools = _merge(servers, "tools", "name", naming(names.public_names, "tools"), visible, listed)
+    prompts = _merge(servers, "prompts", "name", naming(names.public_names, "prompts"), listed=listed)
+    resources = _merge(servers, "resources", "uri", naming(names.public_uris, "resources"), listed=listed)
+    templates = _merge(
+        servers, "resourceTemplates", "uriTemplate", naming(names.public_uris, "templates"), listed=listed
+    )
     merged = {
         "tools/list": ("tools", tools.items),
         "prompts/list": ("prompts", prompts.items),
@@ -151,6 +161,17 @@ def build(
         public_uris={(r.server, r.name): p for p, r in resources.routes.items() if p != r.name},
         problems=problems,
     )
+
+
+def layered(top: Index, below: Index) -> Index:
+    """``top`` over ``below``, which is shared: what clients add costs them no copy of all that they could call."""
+
+    def over(table: str) -> Any:
+        return ChainMap(getattr(top, table), getattr(below, table))
+
+    tables = ("servers", "tools", "prompts", "resources", "templates", "public_uris")
+    problems = {n: e for n, e in below.problems.items() if n not in top.servers} | dict(top.problems)
+    return replace(top, **{table: over(table) for table in tables}, problems=problems)
 
 
 @dataclass(frozen=True)

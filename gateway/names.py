@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 SEPARATOR = "__"
 MAX_NAME = 64
@@ -25,24 +25,31 @@ def qualified(server: str, name: str) -> str:
     return _fit(f"{server}{SEPARATOR}{name}", server, name)
 
 
-def public_names(owned: Iterable[Owned], kept: Mapping[Owned, str] = _NONE) -> dict[Owned, str]:
+def public_names(
+    owned: Iterable[Owned], kept: Mapping[Owned, str] = _NONE, taken: Container[str] = ()
+) -> dict[Owned, str]:
     """A public name for every (server, name), each different, and the same for the same input whatever its order.
 
-    ``kept``: names that a client has been told already; they stay, and whoever comes later makes way.
+    ``kept``: names that a client has been told already; they stay, and whoever comes later makes way.  ``taken``: names
+    of others, which nobody here but who keeps one may have.
     """
     pairs = sorted(set(owned))
     bare = {pair: kept.get(pair) or _fit(pair[1], *pair) for pair in pairs}
     shared = Counter(bare.values())
-    chosen = {p: name if shared[name] == 1 or p in kept else qualified(*p) for p, name in bare.items()}
+    free = {p: p in kept or (shared[name] == 1 and name not in taken) for p, name in bare.items()}
+    chosen = {p: name if free[p] else qualified(*p) for p, name in bare.items()}
     clashes = Counter(chosen.values())
     return {p: n if clashes[n] == 1 or p in kept else _hashed(qualified(*p), *p) for p, n in chosen.items()}
 
 
-def public_uris(owned: Iterable[Owned]) -> dict[Owned, str]:
+def public_uris(
+    owned: Iterable[Owned], kept: Mapping[Owned, str] = _NONE, taken: Container[str] = ()
+) -> dict[Owned, str]:
     """As ``public_names``, for resource URIs and URI templates."""
     pairs = sorted(set(owned))
     shared = Counter(uri for _, uri in pairs)
-    return {pair: pair[1] if shared[pair[1]] == 1 else prefixed_uri(*pair) for pair in pairs}
+    free = {p: shared[p[1]] == 1 and p[1] not in taken for p in pairs}
+    return {p: kept.get(p) or (p[1] if free[p] else prefixed_uri(*p)) for p in pairs}
 
 
 def prefixed_uri(server: str, uri: str) -> str:

@@ -9,19 +9,22 @@ from gateway.index import Index
 
 
 class Additions:
-    __slots__ = ("_info", "ground", "index", "wishes")
+    """``base``: the index of whoever added nothing."""
 
-    def __init__(self, ground: Ground, info: dict[str, Any], before: Index) -> None:
+    __slots__ = ("_base", "_info", "ground", "index", "wishes")
+
+    def __init__(self, ground: Ground, info: dict[str, Any], base: Index) -> None:
         self.ground = ground
         self.wishes = Wishes()
-        self.index = before
+        self.index = base
+        self._base = base
         self._info = info
 
     def wish(self, wishes: Wishes) -> None:
         self.wishes = wishes
-        self.index = index_for(self.ground, wishes, self._info, self.index)
+        self.index = index_for(self.ground, wishes, self._info, self._base, self.index)
 
-    def rebase(self, ground: Ground) -> None:
+    def rebase(self, ground: Ground, base: Index) -> None:
         """The lock or the profile changed."""
-        self.ground = ground
+        self.ground, self._base = ground, base
         self.wish(still_wished(ground, self.wishes))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gateway.dynamic.consent import digest
 from gateway.dynamic.tools import OURS, own_server
-from gateway.index import Index, build
+from gateway.index import Index, build, layered
 from gateway.lock import LockedServer
 from gateway.profiles.schema import Dynamic, ServerRules
 from gateway.profiles.select import Selection, matches
@@ -43,28 +43,48 @@ class Ground:
     code: bool = True
 
 
-def index_for(ground: Ground, wishes: Wishes, info: dict[str, Any], before: Index | None = None) -> Index:
-    """``before``: what this client saw until now; names that it was told stay, and servers that are as they were."""
-    found = ground.selection
-    own = own_server(code=ground.dynamic.code and ground.code)
-    servers = {OURS: own, **{n: s for n, s in found.servers.items() if n != OURS}}
-    problems = dict(found.problems)
-    for name in dict.fromkeys((*wishes.added, *wishes.config)):
-        if name in ground.lock and name != OURS:
-            servers[name], problem = wished(ground, wishes, name)
-            problems.pop(name, None)
-            if problem is not None:
-                problems[name] = problem
-    if before is not None:
-        servers = {n: before.servers[n] if before.servers.get(n) == s else s for n, s in servers.items()}
+def bare_index(ground: Ground, info: dict[str, Any]) -> Index:
+    """What a client sees that has added nothing: the gateway's own tools listed, the profile's servers callable."""
+    own, found = _own(ground), ground.selection
     return build(
-        servers,
+        {**own, **{n: s for n, s in found.servers.items() if n != OURS}},
         info,
         visible=found.visible,
+        problems=found.problems,
+        listed={OURS},
+        before=build(own, info),  # nobody takes their names
+    )
+
+
+def index_for(ground: Ground, wishes: Wishes, info: dict[str, Any], base: Index, before: Index) -> Index:
+    """What a client with ``wishes`` sees.  ``base``: the profile's bare index, which this one shares.
+
+    ``before``: what the client saw until now; names that it was told stay, and servers that are as they were.
+    """
+    if not wishes.added and not wishes.config:
+        return base
+    servers, problems = _own(ground), {}
+    for name in dict.fromkeys((*wishes.added, *wishes.config)):
+        if name in ground.lock and name != OURS:
+            server, problem = wished(ground, wishes, name)
+            same = (each.servers.get(name) for each in (before, base))
+            servers[name] = next((old for old in same if old == server), server)
+            if problem is not None:
+                problems[name] = problem
+    top = build(
+        servers,
+        info,
+        visible=ground.selection.visible,
         problems=problems,
         listed={OURS, *wishes.added},
-        kept=_told(before) | {(OURS, tool["name"]): tool["name"] for tool in own.listing["tools"]},
+        below=base,
+        before=before,
     )
+    return layered(top, base)
+
+
+def _own(ground: Ground) -> dict[str, LockedServer]:
+    return {OURS: own_server(code=ground.dynamic.code and ground.code)}
 
 
 def wished(ground: Ground, wishes: Wishes, name: str) -> tuple[LockedServer, HarbourError | None]:
@@ -92,9 +112,3 @@ def _stands(ground: Ground, wishes: Wishes, name: str, agreed: str) -> bool:
         return False
     server, problem = wished(ground, wishes, name)
     return problem is None and digest(server) == agreed
-
-
-def _told(before: Index | None) -> dict[tuple[str, str], str]:
-    if before is None:
-        return {}
-    return {(route.server, route.name): route.public for route in before.tools.values()}

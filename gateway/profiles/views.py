@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gateway.dynamic.overlay import Ground, Wishes, index_for
+from gateway.dynamic.overlay import Ground, bare_index
 from gateway.index import build
 from gateway.lock import LockedServer
 from gateway.profiles.errors import ProfileInvalid, ProfileUnknown
@@ -107,5 +107,5 @@ class Views:
         old = before.selection.servers if before is not None else {}
         found.servers.update({n: old[n] for n, s in found.servers.items() if old.get(n) == s})
         if dynamic is not None:
-            return Seen(found, index_for(self._ground(name, found, dynamic), Wishes(), self._info))
+            return Seen(found, bare_index(self._ground(name, found, dynamic), self._info))
         return Seen(found, build(found.servers, self._info, visible=found.visible, problems=found.problems))

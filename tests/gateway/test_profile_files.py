@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.index import build
+from gateway.index import build, layered
 from gateway.lock import LockedServer
 from gateway.names import public_names
 from gateway.profiles.errors import (
@@ -200,6 +200,20 @@ def test_names_that_were_told_stay_and_whoever_comes_later_makes_way() -> None:
     kept = {("a", "echo"): "echo"}
     assert public_names([("a", "echo"), ("b", "echo")], kept) == {("a", "echo"): "echo", ("b", "echo"): "b__echo"}
     assert public_names([("a", "echo"), ("b", "echo")]) == {("a", "echo"): "a__echo", ("b", "echo"): "b__echo"}
+
+
+def test_an_index_over_another_takes_none_of_its_names_and_costs_no_copy() -> None:
+    below = build(lock(a=True), {})
+    top = build(lock(b=True), {}, below=below)
+    both = layered(top, below)
+    assert both.tool("echo").server == "a"
+    assert both.tool("b__echo").server == "b"
+    assert both.prompt("greet").server == "a"
+    assert both.prompt("b__greet").server == "b"
+    assert both.resource("note://one").server == "a"
+    assert both.resource("b+note://one").server == "b"
+    assert set(both.servers) == {"a", "b"}
+    assert both.tools.maps[-1] is below.tools  # type: ignore[attr-defined]
 
 
 def test_hiding_a_tool_renames_none() -> None:
