@@ -27,7 +27,12 @@ WRITE_S: Final = 30.0  # a server that does not take our bytes
 POOL_S: Final = 30.0  # until one of MAX_CONNECTIONS is free
 MAX_CONNECTIONS: Final = 256  # of one server: a session has one standing stream and its calls
 KEEP_IDLE_S: Final = 60.0
-KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": 60,
+    "TCP_KEEPINTVL": 15,
+    "TCP_KEEPCNT": 4,
+}  # a peer that is gone is found out in two minutes
+KEEPALIVE: Final = [(getattr(socket, name), value) for name, value in _KEEPALIVE.items() if hasattr(socket, name)]
 
 Headers = list[tuple[bytes, bytes]]
 MayBePrivate = Callable[[str, int], bool]
