@@ -44,7 +44,7 @@ from gateway.profiles.files import ProfileFiles
 from gateway.profiles.values import Limits
 from gateway.profiles.view import DEFAULT, View
 from gateway.profiles.views import Profiles, Views
-from gateway.record import Append, Recorder, pin_record
+from gateway.record import MAX_SERVERS, Append, Recorder, pin_record
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
 from gateway.telemetry.config import TelemetryConfig
@@ -190,7 +190,8 @@ class Gateway:
 
     async def __aenter__(self) -> Gateway:
         self.began = asyncio.get_running_loop().time()
-        self.recorder.event(event="start", servers=sorted(self.index.servers))
+        names = sorted(self.index.servers)
+        self.recorder.event(event="start", servers=names[:MAX_SERVERS], count=len(names))
         if self.traces is not None:
             self.traces.start()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())

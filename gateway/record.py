@@ -14,6 +14,7 @@ Append = Callable[[dict[str, Any]], None]  # harbourmaster.core.audit.AuditLog.a
 
 MAX_NAMES = 50  # of what differs, in one record
 MAX_NAME = 200  # characters
+MAX_SERVERS = 200  # named in the record of a start; an audit record holds no longer list than 256 (core/audit_chain.py)
 
 
 class Recorder:
