@@ -1,169 +1,152 @@
-"""What the gateway adds to a call: the same load on the bare pass-through and on the gateway with everything on.
+"""What the gateway adds to a call, and what starts, lists and memory cost: everything on, beside a bare pass-through.
 
-``python -m benchmarks.gateway [--seconds 10]``; needs a container engine, gcc (for the echo server) and ``wrk``.  Prints
-Markdown.  Times move between machines and minutes, ratios much less: both sides take turns in one run.
+    python -m benchmarks.gateway [--seconds 10] [--rounds 3] [--minutes 0] [--fastmcp PYTHON]
+
+Needs a container engine, gcc (for the echo server) and ``wrk``.  Prints Markdown.  Times move between machines and
+minutes, ratios much less: all sides take turns in one run, round by round, and each figure is the median of its rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
-import json
 import os
 import platform
-import signal
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
+from benchmarks import gateway_lists, gateway_peers
+from benchmarks.gateway_sides import Side, call, initialize, request, started, status
 from harbourmaster.core.settings import Settings
 from sandbox.engine import Engine
 from tests.fixtures.images import build_echo_image
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 CONNECTIONS = (1, 8, 32)
-COLD_STARTS = 10
-WARM_CALLS = 200
+STARTS = 10
+LATER_CALLS = 20
 
 
-@dataclass(frozen=True)
-class Side:
-    url: str
-    token: str
-    session: str
-
-
-@dataclass(frozen=True)
 class Load:
-    p50_ms: float
-    p99_ms: float
-    per_second: float
-    failed: int
+    """One figure of ``wrk``'s."""
+
+    def __init__(self, line: str) -> None:
+        requests, duration_us, p50_us, p99_us, self.failed = map(int, line.split()[1:])
+        self.p50_ms, self.p99_ms = p50_us / 1000, p99_us / 1000
+        self.per_second = requests / (duration_us / 1e6)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=10, help="of load per figure")
-    seconds = parser.parse_args().seconds
-    with tempfile.TemporaryDirectory() as home:
+    parser.add_argument("--seconds", type=int, default=10, help="of load per round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=0, help="of load while memory is watched; 0: none")
+    parser.add_argument(
+        "--fastmcp", default="", help="the Python of a venv that has fastmcp: its proxy in the same run"
+    )
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         os.environ["HM_HOME"] = home
         engine = Engine.connect(Settings.load())
-        image = build_echo_image(engine)
-        info = engine.info()
+        image, info = build_echo_image(engine), engine.info()
         engine.close()
-        print(f"{machine()}; {info.name} {info.version}; Python {platform.python_version()}; {seconds} s per figure.\n")
-        with started("benchmarks.wire.bare", image) as bare, started("tests.gateway.live", image) as live:
-            gateway = Side(live.url, live.token, initialize(live))
-            call(gateway)
-            report([(n, load(bare, n, seconds), load(gateway, n, seconds)) for n in CONNECTIONS])
-            first_calls(live)
+        print(
+            f"{machine()}; {info.name} {info.version}; Python {platform.python_version()}; {given.seconds} s per round,"
+        )
+        print(f"median of {given.rounds}; load average before the start {os.getloadavg()[0]:.1f}.\n")
+        sides = {"bare": stack.enter_context(started("benchmarks.wire.bare", image))}
+        live = stack.enter_context(started("benchmarks.wire.live", image))
+        sides["gateway"] = live.with_session(initialize(live))
+        call(sides["gateway"])
+        if given.fastmcp:
+            sides["fastmcp proxy"] = stack.enter_context(gateway_peers.fastmcp(given.fastmcp, Path(home)))
+        report(sides, given.seconds, given.rounds)
+        first_calls(live)
+        if given.minutes:
+            memory(sides["gateway"], given.minutes)
+    gateway_lists.report()
 
 
-def report(rows: list[tuple[int, Load, Load]]) -> None:
-    print("| connections | | p50 ms | p99 ms | calls/s | failed |")
-    print("|---|---|---|---|---|---|")
-    for count, bare, gateway in rows:
-        for name, side in (("bare", bare), ("gateway", gateway)):
-            figures = f"{side.p50_ms:.2f} | {side.p99_ms:.2f} | {side.per_second:,.0f} | {side.failed}"
-            print(f"| {count} | {name} | {figures} |")
-        added = gateway.p50_ms - bare.p50_ms
-        ratio = gateway.per_second / bare.per_second
-        print(f"| {count} | **gateway against bare** | {added:+.2f} | | x {ratio:.2f} | |")
+def report(sides: dict[str, Side], seconds: int, rounds: int) -> None:
+    print("| connections | | p50 ms | p99 ms | calls/s | failed | p50 against bare | calls/s against bare |")
+    print("|---|---|---|---|---|---|---|---|")
+    for count in CONNECTIONS:
+        found: dict[str, list[Load]] = {name: [] for name in sides}
+        for _ in range(rounds):
+            for name, side in sides.items():
+                found[name].append(load(side, count, seconds))
+        bare = found["bare"]
+        for name, loads in found.items():
+            p50, p99, rate = (middle(loads, part) for part in ("p50_ms", "p99_ms", "per_second"))
+            # Each round's sides ran one after the other, so their difference is what a change of the machine disturbs least.
+            added = statistics.median(x.p50_ms - b.p50_ms for x, b in zip(loads, bare, strict=True))
+            ratio = statistics.median(x.per_second / b.per_second for x, b in zip(loads, bare, strict=True))
+            failed = sum(x.failed for x in loads)
+            print(
+                f"| {count} | {name} | {p50:.2f} | {p99:.2f} | {rate:,.0f} | {failed} | {added:+.2f} | x {ratio:.2f} |"
+            )
 
 
-def first_calls(side: Side) -> None:
-    """The first call of a new session (it starts a sandbox), and the ones after it, from one client."""
-    cold, warm = [], []
-    for _ in range(COLD_STARTS):
-        fresh = Side(side.url, side.token, initialize(side))
-        cold.append(timed(fresh))
-        warm += [timed(fresh) for _ in range(WARM_CALLS // COLD_STARTS)]
-        request(fresh, "DELETE", None)
-    print("\n| a session's | median ms | slowest ms |")
-    print("|---|---|---|")
-    print(f"| first call (starts a sandbox) | {statistics.median(cold):.0f} | {max(cold):.0f} |")
-    print(f"| later calls (new connection each) | {statistics.median(warm):.2f} | {max(warm):.2f} |")
+def middle(loads: list[Load], part: str) -> float:
+    return statistics.median(getattr(one, part) for one in loads)
 
 
 def load(side: Side, connections: int, seconds: int) -> Load:
-    command = [
-        "wrk",
-        f"-t{min(connections, 1)}",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "-s",
-        str(HERE / "wire/call.lua"),
-    ]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "wire/call.lua")]
     command += [side.url, "--", side.token, side.session, str(connections)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    requests, duration_us, p50_us, p99_us, failed = map(int, line.split()[1:])
-    return Load(p50_us / 1000, p99_us / 1000, requests / (duration_us / 1e6), failed)
+    return Load(next(line for line in done.stdout.splitlines() if line.startswith("RESULT ")))
 
 
-@contextlib.contextmanager
-def started(module: str, image: str) -> Iterator[Side]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, image, str(free_port())], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        words = process.stdout.readline().split()
-        side = Side(words[0], words[1], "-")
-        wait_for(side)
-        yield side
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
+def first_calls(side: Side) -> None:
+    """A new session's first call: from cold (a client that says something new, so no spare fits) and with a spare."""
+    cold, warm, later = [], [], []
+    for number in range(STARTS):
+        fresh = side.with_session(initialize(side, client=f"cold-{number}"))
+        cold.append(timed(fresh))
+        request(fresh, "DELETE", None)
+    for _ in range(STARTS):
+        fresh = side.with_session(initialize(side, client="warm"))
+        wait_for_spare(side, fresh)
+        warm.append(timed(fresh))
+        later += [timed(fresh) for _ in range(LATER_CALLS)]
+        request(fresh, "DELETE", None)
+    print("\n| a session's | median ms | slowest ms |")
+    print("|---|---|---|")
+    print(f"| first call, from cold (starts a sandbox) | {statistics.median(cold):.0f} | {max(cold):.0f} |")
+    print(f"| first call, with a spare | {statistics.median(warm):.1f} | {max(warm):.1f} |")
+    print(f"| later calls (a connection each) | {statistics.median(later):.2f} | {max(later):.2f} |")
 
 
-def wait_for(side: Side) -> None:
-    where = urlsplit(side.url)
+def wait_for_spare(side: Side, fresh: Side) -> None:
+    """Until the pool has one for this kind of client; the very first of the kind makes the pool know it."""
     for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection((where.hostname, where.port), 1):
+        if any(spare["ready"] for spare in status(side)["pool"]["spares"]):
             return
-        time.sleep(0.05)
-    raise SystemExit(f"nothing listens at {side.url}")
+        if not status(side)["pool"]["counters"]["warm_hits"]:
+            call(side.with_session(initialize(side, client="warm")))
+        time.sleep(0.1)
 
 
-def request(side: Side, method: str, body: Any) -> tuple[http.client.HTTPMessage, Any]:
-    where = urlsplit(side.url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port)
-    headers = {
-        "Authorization": f"Bearer {side.token}",
-        "Content-Type": "application/json",
-        "Accept": "application/json, text/event-stream",
-        "Mcp-Session-Id": side.session,
-    }
-    try:
-        connection.request(method, where.path, None if body is None else json.dumps(body), headers)
-        response = connection.getresponse()
-        raw = response.read()
-    finally:
-        connection.close()
-    return response.headers, json.loads(raw) if raw else None
+def memory(side: Side, minutes: float) -> None:
+    """Resident memory of the gateway's process under load."""
+    pid, seen = status(side)["gateway"]["pid"], []
+    end = time.monotonic() + minutes * 60
+    while time.monotonic() < end:
+        load(side, CONNECTIONS[-1], 10)
+        seen.append(resident_mb(pid))
+    print(f"\nResident memory under load at {CONNECTIONS[-1]} connections: {seen[0]:.0f} MB after 10 s,", end=" ")
+    print(
+        f"{seen[len(seen) // 2]:.0f} MB halfway, {seen[-1]:.0f} MB after {minutes:g} minutes (highest {max(seen):.0f} MB)."
+    )
 
 
-def initialize(side: Side) -> str:
-    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bench", "version": "0"}}
-    headers, _ = request(side, "POST", {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})
-    return str(headers["mcp-session-id"])
-
-
-def call(side: Side) -> None:
-    params = {"name": "echo", "arguments": {"text": "hello"}}
-    _, reply = request(side, "POST", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-    assert reply["result"]["content"][0]["text"] == "hello", reply
+def resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def timed(side: Side) -> float:
@@ -172,19 +155,9 @@ def timed(side: Side) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def machine() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}, {platform.system()} {platform.release()}"
+    models = [x.partition(":")[2].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
+    return f"{os.cpu_count()} x {models[0] if models else platform.machine()}, {platform.system()} {platform.release()}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def status(gateway: Gateway) -> dict[str, Any]:
     now = asyncio.get_running_loop().time()
     clients = gateway.clients()
     return {
-        "gateway": {"uptime_s": round(now - gateway.began, 1), "now": round(time.time(), 3)},
+        "gateway": {"pid": os.getpid(), "uptime_s": round(now - gateway.began, 1), "now": round(time.time(), 3)},
         "sessions": [_client(client, now) for client in clients],
         "leases": [_lease(lease, gateway.leases, now) for lease in gateway.leases],
         "pool": pool(gateway.leases, now),

@@ -80,7 +80,7 @@ async def serve(image_id: str, port: int) -> None:
         bare, host="127.0.0.1", port=port, loop="none", lifespan="off", log_config=None, access_log=False
     )
     server = Server(config)
-    print(f"http://127.0.0.1:{port}/mcp - -", flush=True)
+    print(f"http://127.0.0.1:{port}/mcp -", flush=True)
     try:
         await server.serve()
     finally:
