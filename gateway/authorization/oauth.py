@@ -177,7 +177,7 @@ class OAuth:
             raise TokenRefused(f"its {config.name_claim} is no text", remedy="set name_claim in [oauth]")
         who = (config.issuer, str(claims.get("sub", name)), str(claims.get("client_id", claims.get("azp", ""))))
         return Principal(
-            name[:200],
+            f"{name[:200]}@{urlsplit(config.issuer).netloc}",  # no name of a token of ours has an @
             hashlib.sha256("\0".join(who).encode("utf-8", "surrogatepass")).hexdigest(),
             config.ours(theirs),
             groups=frozenset(g for g in groups if isinstance(g, str)) if isinstance(groups, list) else frozenset(),

@@ -54,18 +54,23 @@ class Hooks:
         self._bound = tuple(Bound(hook, self._asker(hook, in_sandbox)) for hook in hooks)
 
     async def before(self, call: Call, route: Route, params: dict[str, Any], principal: str) -> bool:
-        """Alter ``params`` in place; True when one did.  Raises ``HookRefused``, ``HookFailed``."""
+        """Alter the arguments in ``params``; True when one did.  Raises ``HookRefused``, ``HookFailed``."""
         changed = False
         for bound in self._bound:
             if bound.sees(call, route, "before"):
                 said = await self._answer(bound, _question("before", call, route, principal, params=params))
-                replaced = said.get("params") if said is not None else None
-                if isinstance(replaced, dict):
-                    replaced = {**replaced, **{key: params[key] for key in ("name", "uri", "ref") if key in params}}
-                    params.clear()
-                    params.update(replaced)
-                    changed = True
+                changed |= said is not None and self._replaced(bound.hook, said, params)
         return changed
+
+    def _replaced(self, hook: Hook, said: dict[str, Any], params: dict[str, Any]) -> bool:
+        """Arguments alone: what is called was authorized, and the rest is the protocol's."""
+        new = said.get("params")
+        arguments = new.get("arguments") if isinstance(new, dict) else None
+        if not isinstance(arguments, dict):
+            self._broken(hook, "replaces what is no arguments")
+            return False
+        params["arguments"] = arguments
+        return True
 
     async def after(self, call: Call, route: Route, reply: dict[str, Any], principal: str) -> dict[str, Any]:
         if not isinstance(reply.get("result"), dict):

@@ -68,11 +68,14 @@ class Pipeline:
     async def after_custom(self, call: Call, route: Route, reply: dict[str, Any], principal: str) -> dict[str, Any]:
         """The reply as the hooks leave it.  They see it without the secrets in it."""
         assert self.hooks is not None
-        if self._config.secrets_in_results != "off":
+        shown, what = reply, self._config.secrets_in_results
+        if what != "off":
             raw = encode(reply)
             if found := self._scan.find(raw):
-                reply = decode(redacted(raw, found))
-        return await self.hooks.after(call, route, reply, principal)
+                self._found_out(call, route, found, block=what == "block")
+                shown = decode(redacted(raw, found))
+        left = await self.hooks.after(call, route, shown, principal)
+        return reply if left is shown else left
 
     def after(self, call: Call, server: LockedServer, route: Route, reply: dict[str, Any]) -> bytes:
         """The encoded answer, checked and marked.  Raises what ``gateway.interceptors.errors`` names."""

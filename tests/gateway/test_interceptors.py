@@ -234,6 +234,24 @@ async def test_a_python_interceptor_sees_the_call_and_the_answer_and_no_secrets_
         assert hooks_under_test.seen == []  # it asked for tools alone
 
 
+@pytest.mark.parametrize(("what", "text"), [("report", TOKEN), ("redact", "[redacted: github-token]")])
+async def test_that_an_interceptor_looks_changes_nothing_of_what_a_finding_means(
+    settings: Settings, world: World, what: str, text: str
+) -> None:
+    table = {"secrets_in_arguments": "off", "secrets_in_results": what, "custom": [hook("watch", when="after")]}
+    async with with_config(settings, world, **table) as (_, http, session):
+        reply = await http.call(session, "tools/call", tool_call("echo", {"text": TOKEN}))
+        assert reply["result"]["structuredContent"] == {"text": text}
+
+
+async def test_an_interceptor_is_not_asked_about_an_answer_that_is_withheld(settings: Settings, world: World) -> None:
+    hooks_under_test.seen.clear()
+    table = {"secrets_in_arguments": "off", "secrets_in_results": "block", "custom": [hook("watch", when="after")]}
+    async with with_config(settings, world, **table) as (_, http, session):
+        assert code(await http.call(session, "tools/call", tool_call("echo", {"text": TOKEN}))) == "secret.in_result"
+    assert hooks_under_test.seen == []
+
+
 async def test_an_interceptor_can_refuse_and_is_kept_out_of_the_event_loop(settings: Settings, world: World) -> None:
     hooks_under_test.threads.clear()
     async with with_config(settings, world, custom=[hook("refuse-evil", when="before")]) as (_, http, session):
