@@ -1,4 +1,4 @@
-"""``hm profile ls|create|show|add|remove|config|export|import|rm``: which servers and tools a client sees."""
+"""``hm profile ls|create|show|set|add|remove|config|export|import|rm``: which servers and tools a client sees."""
 
 from __future__ import annotations
 
@@ -115,6 +115,26 @@ def _settings(server: dict[str, Any]) -> str:
     secrets = [f"secret {k}: {v}" for k, v in server["secrets"].items()]
     limits = [f"{k}={v}" for k, v in server["limits"].items()]
     return one_line(", ".join(config + secrets + limits), 60) or "-"
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    title: Annotated[str | None, typer.Option(help="one line for people")] = None,
+    dynamic: Annotated[
+        bool | None, typer.Option("--dynamic/--static", help="clients find and add servers themselves, or see all")
+    ] = None,
+) -> None:
+    """Change what a profile is called, and whether its tools are dynamic."""
+
+    def change(body: CommentedMap) -> None:
+        if title is not None:
+            body["title"] = title
+        if dynamic is False or (dynamic and not body.get("dynamic")):  # what is said about it in detail stays
+            body["dynamic"] = dynamic
+
+    _edit(Settings.load(), name, change)
+    print(f"{name} is changed")
 
 
 @app.command("add")

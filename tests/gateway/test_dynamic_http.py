@@ -148,6 +148,15 @@ async def test_a_token_without_exec_sees_no_dynamic_tool_and_calls_none(gateway:
     assert reply["error"]["data"]["code"] == "auth.denied"
 
 
+async def test_a_token_for_some_servers_neither_finds_nor_adds_others(gateway: Gateway, http: Http) -> None:
+    narrow = Http(http.port, gateway.tokens.create("narrow", servers=("alpha",)))
+    session = await narrow.initialize()
+    found = (await call(narrow, session, "mcp-find", query="tide counter"))["structuredContent"]["tools"]
+    assert {t["server"] for t in found} == {"alpha"}
+    assert code(await call(narrow, session, "mcp-add", name="tides")) == "dynamic.add_refused"
+    assert (await call(narrow, session, "mcp-exec", name="counter"))["content"][0]["text"] == "1"
+
+
 async def test_a_server_is_added_only_with_a_yes_to_exactly_what_it_may_touch(http: Http, world: World) -> None:
     session = await http.initialize()
     asked = await call(http, session, "mcp-add", name="tides")

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.lock import read_lock, write_lock
 from gateway.profiles.files import ProfileFiles
+from gateway.profiles.schema import Dynamic
 from gateway.profiles.select import select
 from harbourmaster.cli import main
 from harbourmaster.core.secrets import SecretStore, declared_from, deliver
@@ -167,3 +168,16 @@ def test_a_tool_is_called_as_the_profile_s_clients_would_or_refused(hm: Any) -> 
     hm("profile", "add", "work", "alpha", "--allow", "echo")
     status, _, err = hm("call", "--profile", "work", "alpha.counter")
     assert (status, "the profile serves no tool alpha.counter" in err) == (1, True)
+
+
+def test_a_profile_becomes_dynamic_and_static_again_and_keeps_what_was_said_in_detail(
+    hm: Any, settings: Settings
+) -> None:
+    files = ProfileFiles(settings.profiles_dir)
+    hm("profile", "set", "default", "--dynamic", "--title", "All")
+    assert (files.load("default").dynamic, files.load("default").title) == (True, "All")
+    files.edit("default", lambda body: body.update(dynamic={"code": False}))
+    hm("profile", "set", "default", "--dynamic")
+    assert files.load("default").dynamics == Dynamic(code=False)
+    hm("profile", "set", "default", "--static")
+    assert files.load("default").dynamics is None
