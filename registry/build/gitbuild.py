@@ -18,7 +18,7 @@ from registry.build.errors import BuildFailed
 from registry.build.install import HOSTS, installed_packages, keep
 from registry.build.network import BuildNetwork
 from registry.build.tarball import Rules, normalise, tar_of
-from registry.locks import Pinned
+from registry.locks import BUILD_LOCK, NODE_LOCK, PYTHON_LOCK, Pinned, parse_package_lock
 
 _CA = "/tmp/in/ca.pem"  # noqa: S108 - inside the container
 
@@ -89,14 +89,18 @@ def git_layer(
     sink: BinaryIO,
     log: LogTail,
 ) -> list[Pinned] | None:
-    """As ``install.server_layer``; ``source``: the tree's tar, fetched when it is needed."""
+    """As ``install.server_layer``; ``source``: the tree's tar, fetched when it is needed.  No dependencies: no network at all."""
+    wants = bool(locks.get(PYTHON_LOCK) or locks.get(BUILD_LOCK))
+    if runtime == "node":
+        wants = bool(parse_package_lock(locks[NODE_LOCK]))
     variables = network.shell(_CA) + f"export HM_PACKAGE={shlex.quote(package)}\n".encode()
     files = locks | {"env": variables, "ca.pem": network.ca_bundle, "source.tar": source()}
     if runtime == "node":
-        run_job(client, Job("install Node packages", builder_image, _NODE, tar_of(files)), raw, log)
+        run_job(client, Job("install Node packages", builder_image, _NODE, tar_of(files), network=wants), raw, log)
     else:
         fetched = io.BytesIO()
-        run_job(client, Job("install Python packages", builder_image, _PYTHON_FETCH, tar_of(files)), fetched, log)
+        fetch = Job("install Python packages", builder_image, _PYTHON_FETCH, tar_of(files), network=wants)
+        run_job(client, fetch, fetched, log)
         build = Job("build the package", builder_image, _PYTHON_BUILD, fetched.getvalue(), network=False)
         run_job(client, build, raw, log)
     raw.seek(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,10 @@ def seeded(starters: Starters, tmp_path: Path) -> Iterator[Settings]:
     for base in json.loads(bases)["bases"].values():
         manifest = starters.layout.read_manifest(base["manifest"])
         for blob in manifest.blobs:
-            with starters.layout.open_blob(blob.digest) as source:
-                layout.put_blob(source, blob.media_type)
+            target = layout.blob_path(blob.digest)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                shutil.copyfile(starters.layout.blob_path(blob.digest), target)
         layout.put_manifest(starters.layout.read_manifest_bytes(manifest.digest), tag=f"base-{base['name']}:0")
     (settings.home / "bases.json").write_bytes(bases)
     with only_known_images(starters.engine.client):

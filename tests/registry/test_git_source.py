@@ -116,3 +116,64 @@ def test_a_commit_is_locked_built_without_a_network_papered_and_called(
     assert "mcp-server-ahoy" in {c["name"] for c in evidence.sbom.predicate["components"]}
     (outcome,) = try_calls(engine, entry, result.image_id, result.manifest, timeout_s=60)
     assert outcome.passed, outcome
+
+
+NODE_PROJECT = """{"name": "mcp-server-wave", "version": "1.0.0", "license": "MIT", "bin": {"mcp-server-wave": "index.js"}, "scripts": {"install": "exit 1"}}
+"""
+NODE_SERVER = """#!/usr/bin/env node
+require("readline").createInterface({input: process.stdin}).on("line", (line) => {
+  const said = JSON.parse(line);
+  if (said.id === undefined) return;
+  let result = {content: [{type: "text", text: "waves"}]};
+  if (said.method === "initialize")
+    result = {protocolVersion: said.params.protocolVersion, capabilities: {tools: {}}, serverInfo: {name: "wave", version: "1"}};
+  if (said.method === "tools/list")
+    result = {tools: [{name: "wave", description: "Waves.", inputSchema: {type: "object"}}]};
+  process.stdout.write(JSON.stringify({jsonrpc: "2.0", id: said.id, result}) + "\\n");
+});
+"""
+
+
+def node_entry(repository: Path, root: Path, **files: str) -> Path:
+    """A commit with a Node package at the top, and its entry."""
+    for name, text in files.items():
+        (repository / name.replace("__", ".")).write_text(text)
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "--message=Node")
+    folder = entry_at(root, git(repository, "rev-parse", "HEAD"))
+    text = (
+        (folder / "server.yaml")
+        .read_text()
+        .replace("  directory: server\n", "")
+        .replace("runtime: python", "runtime: node")
+    )
+    text = (
+        text.replace("mcp-server-ahoy", "mcp-server-wave")
+        .replace("tool: greet", "tool: wave")
+        .replace("contains: ahoy", "contains: waves")
+    )
+    (folder / "server.yaml").write_text(text)
+    return folder
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+@pytest.mark.npm
+def test_a_node_package_runs_as_it_is_in_the_repository_and_nothing_of_it_runs_before(
+    repository: Path, seeded: Settings, engine: Engine, tmp_path: Path
+) -> None:
+    """Its install script would fail; and one that needs a compile step says so."""
+    uncompiled = NODE_PROJECT.replace("index.js", "dist/index.js")
+    folder = node_entry(repository, tmp_path / "servers", package__json=uncompiled, index__js=NODE_SERVER)
+    lock(load_entry(folder), folder)
+    result = build_all(seeded, engine, [load_entry(folder)], root=folder.parent)["ahoy"]
+    assert result.error is not None
+    assert "compile step" in result.error.message
+
+    folder = node_entry(repository, tmp_path / "servers", package__json=NODE_PROJECT)
+    entry = load_entry(folder)
+    result = build_all(seeded, engine, [entry], root=folder.parent)["ahoy"]
+
+    assert result.error is None, result.error
+    (outcome,) = try_calls(engine, entry, result.image_id, result.manifest, timeout_s=60)
+    assert outcome.passed, outcome
