@@ -30,7 +30,8 @@ from gateway.remote.spec import OAuthSpec, RemoteSpec
 from harbourmaster.core.secrets import SecretId, SecretStore
 from harbourmaster.core.settings import Settings
 from harbourmaster.up import remote as up_remote
-from sandbox.egress.errors import AddressDenied
+from sandbox.egress.errors import AddressDenied, ResolveFailed
+from sandbox.egress.resolver import Place
 from tests.gateway.elsewhere import Elsewhere, Reply, Request, remote, serving_remotes
 from tests.gateway.harness import tool_call
 from tests.gateway.provider import Guarded, Person, agree, provider
@@ -379,6 +380,25 @@ async def test_a_token_for_one_address_is_never_sent_to_another(settings: Settin
     assert await moved.headers() == []
     same = Keeper("far", "https://far.example/mcp", web, vault, settings.run_dir / "guard")
     assert await same.headers() == [(b"authorization", b"Bearer secret-token")]
+
+
+async def test_an_authorization_server_that_is_down_holds_up_one_call_and_no_other(
+    settings: Settings, vault: Vault
+) -> None:
+    tried: list[str] = []
+
+    async def look(host: str, port: int) -> list[Place]:
+        tried.append(host)
+        raise ResolveFailed(f"{host} cannot be resolved")
+
+    web = Web(loopback, look=look)
+    client, token_endpoint = Client("https://as.example", "c"), "https://as.example/token"
+    vault.save(Grant("https://far.example/mcp", "r", client, token_endpoint, "old-token", "refresh", expires=100.0))
+    keeper = Keeper("far", "https://far.example/mcp", web, vault, settings.run_dir / "guard", clock=lambda: 99.0)
+    for _ in range(3):
+        assert await keeper.headers() == [(b"authorization", b"Bearer old-token")]
+    assert tried == ["as.example"]
+    await web.close()
 
 
 async def test_a_running_gateway_notices_a_login_and_a_logout(settings: Settings, vault: Vault, web: Web) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Final
 
 from gateway.remote.errors import LoginRequired, ScopeRequired
 from gateway.remote.net import Head, Headers, Web
@@ -17,9 +19,13 @@ from gateway.remote.oauth.errors import TokenFailed
 from gateway.remote.oauth.flow import renew
 from gateway.remote.oauth.grant import Grant, Vault
 from gateway.remote.oauth.metadata import challenge_of
+from harbourmaster.core.errors import UnavailableError
 from harbourmaster.core.files import file_lock
 
-AUTHORIZATION = b"authorization"
+log = logging.getLogger("gateway.remote")
+
+AUTHORIZATION: Final = b"authorization"
+PAUSE_S: Final = 30.0  # after a renewal that failed, so that calls do not wait for a server that is down, one by one
 _NEVER = object()
 
 
@@ -49,15 +55,19 @@ class Keeper:
         self._grant: Grant | None = None
         self._stamp = stamp
         self._seen: object = _NEVER
+        self._not_before = 0.0  # no renewal on our own account until then
         self._turn = asyncio.Lock()
 
     async def headers(self) -> Headers:
         if self._seen is _NEVER or self._stamp() != self._seen:
             await self._load()
-        grant = self._grant
-        if grant is not None and grant.refresh_token and not grant.fresh(self._clock()):
-            with contextlib.suppress(TokenFailed):  # perhaps the server's clock is slower; if not, it says so
+        grant, now = self._grant, self._clock()
+        if grant is not None and grant.refresh_token and not grant.fresh(now) and now >= self._not_before:
+            try:
                 await self._renew(grant)
+            except UnavailableError as e:  # the old token may do a little longer; if not, its server says so
+                self._not_before = now + PAUSE_S
+                log.warning("the token for %s could not be renewed: %s [%s]", self._server, e.message, e.code)
         if self._grant is None:
             return []
         return [(AUTHORIZATION, b"Bearer " + self._grant.access_token.encode())]
