@@ -27,6 +27,7 @@ SHOTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("changes", "/changes", {"color_scheme": "light", "viewport": WIDE}),
     ("audit", "/audit?verify=1", {"color_scheme": "light", "viewport": WIDE}),
     ("connect", "/connect", {"color_scheme": "light", "viewport": WIDE}),
+    ("models", "/models", {"color_scheme": "dark", "viewport": WIDE}),
     ("submit", "/submit", {"color_scheme": "light", "viewport": WIDE}),
 )
 

@@ -116,7 +116,7 @@ def test_clients_get_snippets_and_install_links(at: Watched) -> None:
     assert code.startswith("vscode:mcp/install?%7B%22name%22%3A%20%22harbourmaster%22")
     at.page.locator("#client-claude-code summary").click()
     expect(at.page.locator("#client-claude-code pre")).to_contain_text("mcpServers")
-    at.page.locator("#client-cursor").get_by_role("button", name="Write its file").click()
+    at.page.locator("#client-cursor").get_by_role("button", name="Connect it").click()
     expect(at.page.locator("#notices")).to_contain_text("Cursor is connected")
     assert '"harbourmaster"' in (at.console.harbour.places.home / ".cursor" / "mcp.json").read_text()
     expect(at.page.locator("#client-cursor").get_by_text("Connected")).to_be_visible()
