@@ -398,6 +398,7 @@ def _record(
         "method": method,
         "principal": client.principal.name,
         "session": client.label,
+        "profile": client.view.name,
         "outcome": outcome,
         "duration_ms": round(seconds * 1000, 3),
         "sandbox": upstream.sandbox_id if upstream is not None else "",

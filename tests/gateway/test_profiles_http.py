@@ -99,6 +99,7 @@ async def test_a_tool_that_a_profile_denies_cannot_be_called_under_any_of_its_na
         assert reply["error"]["data"]["code"] == "gateway.unknown_tool"
     assert text(await work.call(session, "tools/call", tool_call("alpha__counter"))) == "1"
     assert len(world.started) == 1
+    assert {(r["profile"], r["outcome"]) for r in world.calls()} == {("work", "refused"), ("work", "ok")}
 
 
 async def test_a_session_of_one_profile_is_none_at_another_path(http: Http) -> None:
