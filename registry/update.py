@@ -95,7 +95,8 @@ def repinned(path: Path, document: bytes, pins: Pins) -> bytes:
         found = re.search(pattern, lines[number - 1]) if number else None
         if found is None:
             raise places.at(place, "is not on one line with its value", "write it so, then update again")
-        shown = f'"{value}"' if value[:1].isdigit() and key != "image" else value
+        quoted = found[2][0] in "\"'" or (value[:1].isdigit() and key != "image")
+        shown = f'"{value}"' if quoted else value
         lines[number - 1] = lines[number - 1][: found.start(2)] + shown + lines[number - 1][found.end(2) :]
     return "\n".join(lines).encode()
 

@@ -22,6 +22,7 @@ from docker.errors import APIError, NotFound
 from docker.types import LogConfig
 
 from registry.build.errors import BuildFailed
+from registry.build.words import CONNECT, OFFLINE
 
 BUILD_LABELS = {"harbourmaster.build": "1"}
 BUILD_USER = "65532:65532"
@@ -119,6 +120,8 @@ def sweep(
 
 def failed(step: str, status: int, log: LogTail) -> BuildFailed:
     hint = "out of memory: give the engine more" if status == 137 else "see the log's end above; run: hm doctor"
+    if OFFLINE.search(log.text()):
+        hint = CONNECT
     return BuildFailed(f"{step} ended with status {status}:\n{log.text()}", remedy=hint, step=step, status=status)
 
 

@@ -10,25 +10,12 @@ from pathlib import Path
 
 from harbourmaster.core.errors import HarbourError
 from registry.build.container import printable
+from registry.build.words import CONNECT, MISSING, OFFLINE
 from registry.lookup.errors import LookupMissing, LookupUnavailable
 
 TIMEOUT_S = 600  # resolving a large tree on a slow link
 MAX_OUTPUT = 64 << 20
 TAIL_LINES = 20
-
-# What the clients print when nobody answers (pip and urllib3, uv and reqwest, npm and Node's error codes, git and curl)
-_OFFLINE = re.compile(
-    r"NewConnectionError|Failed to establish a new connection|Max retries exceeded|name resolution|Name or service not known"
-    r"|Could not connect|Couldn't connect|Failed to connect|Could not resolve host|Connection refused|Connection timed out"
-    r"|error sending request|dns error|tcp connect error|client error \(Connect\)"
-    r"|ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ENETUNREACH|ECONNRESET|network (?:is unreachable|request)|unable to access",
-    re.IGNORECASE,
-)
-_MISSING = re.compile(
-    r"No matching distribution|not found in the package registry|there is no version|E404|ETARGET|404 Not Found"
-    r"|No versions? available|notarget|repository .* not found|not our ref|couldn't find remote ref|no such remote ref",
-    re.IGNORECASE,
-)
 
 
 class ToolFailed(Exception):
@@ -69,12 +56,12 @@ def run(
 
 def problem_in(what: str, words: str) -> HarbourError | None:
     """The typed error that a client's words amount to, if they are about reaching or finding something."""
-    if _OFFLINE.search(words):
+    if OFFLINE.search(words):
         return LookupUnavailable(
             f"{what} cannot be looked up, nobody answers:\n{words}",
-            remedy="connect to the network, or name a mirror (PIP_INDEX_URL, UV_INDEX_URL, npm_config_registry)",
+            remedy=CONNECT,
         )
-    if _MISSING.search(words):
+    if MISSING.search(words):
         return LookupMissing(f"{what} does not exist:\n{words}", remedy="check the name and the version")
     return None
 
