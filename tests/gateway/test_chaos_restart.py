@@ -55,7 +55,10 @@ class Daemon:
         network = ["--bridge=none", "--iptables=false", "--ip-forward=false"]
         with (self.place / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["dockerd", "--host", self.url, *folders, *network], stdout=log, stderr=log
+                # In a network name space of its own: with --bridge=none a dockerd removes docker0, whosever that is
+                ["unshare", "--net", "dockerd", "--host", self.url, *folders, *network],
+                stdout=log,
+                stderr=log,
             )
 
     def stop(self) -> None:
