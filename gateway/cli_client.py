@@ -171,9 +171,10 @@ def _endpoint(settings: Settings, places: Places, profile: str = "") -> Endpoint
 
 
 def _token(settings: Settings) -> str:
-    from gateway.tokens import TokenStore
+    """Not the operator's: a program that a model talks through gets a client's rights."""
+    from gateway.tokens import CLIENTS, TokenStore
 
-    return TokenStore(settings.tokens_file).default()
+    return TokenStore(settings.tokens_file).kept(CLIENTS)
 
 
 def _places() -> Places:

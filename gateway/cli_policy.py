@@ -42,6 +42,9 @@ def can(
     if locked is None or not item:
         raise UnknownTool(f"no such server in the lock: {server}", remedy="write SERVER.TOOL; see: hm tools ls")
     kind = ACTIONS[_METHODS[action]][1]
+    part = {"Tool": "tools", "Prompt": "prompts"}.get(kind, "")
+    if part and action != "exec" and item not in {each["name"] for each in locked.listing.get(part) or []}:
+        raise UnknownTool(f"{server} has no {part[:-1]} {item}", remedy=f"see what it has: hm server inspect {server}")
     wanted = thing(kind, locked, Route(server, item, item), Annotations())
     asking = caller(_principal(settings, who, scope))
     context = request_of(_METHODS[action], profile, "", _arguments(arguments))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.principals import SCOPES
-from gateway.tokens import TokenInfo, TokenStore
+from gateway.tokens import DEFAULT, KEPT, TokenInfo, TokenStore
 from harbourmaster.core.errors import UsageError
 from harbourmaster.core.settings import Settings
 
@@ -27,9 +27,15 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @app.command("show")
-def show() -> None:
-    """Print the default token, alone on a line; it is made on first use and may do everything."""
-    print(_store().default())
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help=f"one of {', '.join(KEPT)}; others are not kept")
+    ] = DEFAULT,
+) -> None:
+    """Print a token that is kept, alone on a line; it is made on first use.  The default one may do everything."""
+    if name not in KEPT:
+        raise UsageError(f"{name} is not kept, only its hash is", remedy="make a new one: hm token create NAME")
+    print(_store().kept(name))
 
 
 @app.command("ls")

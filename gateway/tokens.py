@@ -1,7 +1,7 @@
 """Bearer tokens: who is calling.
 
-``HM_HOME/secrets/tokens.json`` (0600) keeps the sha256 of each token and, for the default one alone, the token itself,
-because ``hm token show`` must print it again.  A token is 256 random bits, so an unsalted hash gives nothing away, and a
+``HM_HOME/secrets/tokens.json`` (0600) keeps the sha256 of each token and, for two alone, the token itself, because they are
+told again: the operator's (``hm token show``) and the one that connected clients share.  A token is 256 random bits, so an unsalted hash gives nothing away, and a
 lookup by hash compares in time that says nothing about the token.  Beside the hash is what its holder may do: scopes,
 profiles, servers, and when it ends.  The default token is the operator's own and may do everything.
 """
@@ -25,6 +25,8 @@ from harbourmaster.core.errors import UsageError
 from harbourmaster.core.files import SECRET_MODE, file_lock, make_private_dir, write_atomic
 
 DEFAULT = "default"
+CLIENTS = "clients"  # what `hm client connect` writes into other people's programs: a client's usual rights, no more
+KEPT = (DEFAULT, CLIENTS)  # in the clear, because they must be told again
 PREFIX = "hm_"  # lets secret scanners recognise a leaked token
 TOKEN_BYTES = 32
 FILE_VERSION = 1
@@ -37,7 +39,7 @@ class TokenInfo:
     name: str
     sha256: str
     created: str  # RFC 3339, UTC
-    token: str = ""  # only the default one is kept in the clear
+    token: str = ""  # only those of KEPT are kept in the clear
     scopes: tuple[str, ...] = ()  # none: a client's usual ones
     profiles: tuple[str, ...] = ()  # none: any
     servers: tuple[str, ...] = ()  # none: any
@@ -85,10 +87,14 @@ class TokenStore:
 
     def default(self) -> str:
         """The default token; made on first use."""
+        return self.kept(DEFAULT)
+
+    def kept(self, name: str) -> str:
+        """The token ``name``, one of ``KEPT``; made on first use."""
         with self._exclusive():
-            known = self._tokens.get(DEFAULT)
+            known = self._tokens.get(name)
             if known is None or not known.token:
-                return self._add(DEFAULT, keep=True)
+                return self._add(name, keep=True)
             return known.token
 
     def create(
@@ -112,7 +118,7 @@ class TokenStore:
                     f"there is a token named {name}", remedy=f"choose another name, or: hm token revoke {name}"
                 )
             given = {key: tuple(sorted(set(values))) for key, values in limits.items()}
-            return self._add(name, keep=name == DEFAULT, expires=expires, **given)
+            return self._add(name, keep=name in KEPT, expires=expires, **given)
 
     def revoke(self, name: str) -> None:
         """Forget ``name``; running gateways refuse it within a second.  Raises ``TokenUnknown``."""
@@ -170,7 +176,9 @@ class _Exclusive:
 
 
 def _info(row: dict[str, Any]) -> TokenInfo:
-    lists: dict[str, tuple[str, ...]] = {key: tuple(row[key]) for key in ("scopes", "profiles", "servers") if key in row}
+    lists: dict[str, tuple[str, ...]] = {
+        key: tuple(row[key]) for key in ("scopes", "profiles", "servers") if key in row
+    }
     fields: dict[str, Any] = {**row, **lists}
     info = TokenInfo(**fields)
     if not all(isinstance(each, str) for values in lists.values() for each in values):

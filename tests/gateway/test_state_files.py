@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import LockInvalid, TokenExists, TokenFileInvalid, TokenUnknown
 from gateway.lock import enabled, pin_of, read_lock, update_lock, write_lock
 from gateway.principals import CLIENT_SCOPES
-from gateway.tokens import TokenStore
+from gateway.tokens import CLIENTS, TokenStore
 from harbourmaster.core.errors import UsageError
 from tests.gateway import backend
 from tests.gateway.harness import locked
@@ -171,6 +171,18 @@ def test_the_default_token_may_do_everything_and_others_no_more_than_a_client_do
     assert other is not None
     assert (default.admin, default.profiles, default.servers) == (True, None, None)
     assert (other.scopes, other.admin) == (CLIENT_SCOPES, False)
+
+
+def test_connected_clients_share_a_token_that_is_told_again_and_is_not_the_operator_s(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    token = store.kept(CLIENTS)
+    assert TokenStore(tmp_path / "secrets" / "tokens.json").kept(CLIENTS) == token != store.default()
+    principal = store.principal(token.encode())
+    assert principal is not None
+    assert (principal.name, principal.scopes) == (CLIENTS, CLIENT_SCOPES)
+    store.revoke(CLIENTS)
+    assert store.kept(CLIENTS) != token
 
 
 def test_scopes_that_nobody_knows_are_refused(store: TokenStore) -> None:
