@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from catalog.search.searcher import Searcher, SearchRequest
-from catalog.store import Store
 from harbourmaster.core.settings import Settings
+
+if TYPE_CHECKING:
+    from catalog.search.searcher import Searcher
+    from catalog.store import Store
 
 
 class CatalogSearch:
@@ -20,6 +22,8 @@ class CatalogSearch:
         self._searcher: Searcher | None = None
 
     def search(self, query: str, limit: int) -> list[dict[str, Any]]:
+        from catalog.search.searcher import SearchRequest  # a second of imports that a start need not pay
+
         page = self._opened().search(SearchRequest(query, limit=limit, facets=False))
         return [
             {
@@ -40,6 +44,9 @@ class CatalogSearch:
     def _opened(self) -> Searcher:
         with self._opening:
             if self._searcher is None:
+                from catalog.search.searcher import Searcher
+                from catalog.store import Store
+
                 self._store = Store.open(self._settings)
                 self._searcher = Searcher(self._store)
             return self._searcher

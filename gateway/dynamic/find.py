@@ -6,15 +6,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from catalog.search.documents import Card, SearchDocument, words_of
-from catalog.search.index import Index as SearchIndex
-from catalog.search.index import build
-from catalog.search.query import understand
-from catalog.search.ranking import scores
 from gateway.lock import LockedServer
 from gateway.messages import encode
+
+if TYPE_CHECKING:  # the catalog's imports take a second, which a start need not pay: they wait for the first search
+    from catalog.search.documents import SearchDocument
+    from catalog.search.index import Index as SearchIndex
 
 MAX_DESCRIPTION: Final = 600  # characters of one description in an answer; a model reads many at once
 MAX_SCHEMA_BYTES: Final = 8 << 10  # of one tool's input schema in an answer
@@ -58,6 +57,9 @@ class ToolSearch:
             index, tools = self._built
         if not tools:
             return []
+        from catalog.search.query import understand
+        from catalog.search.ranking import scores
+
         understood = understand(query, index)
         if not understood.slots:
             return []
@@ -67,11 +69,15 @@ class ToolSearch:
 
 
 def _index(lock: Mapping[str, LockedServer]) -> tuple[SearchIndex, list[ToolFound]]:
+    from catalog.search.index import build
+
     tools = [ToolFound(s.name, t) for _, s in sorted(lock.items()) for t in s.listing.get("tools", [])]
     return build(_document(number, each, lock[each.server]) for number, each in enumerate(tools)), tools
 
 
 def _document(number: int, found: ToolFound, server: LockedServer) -> SearchDocument:
+    from catalog.search.documents import Card, SearchDocument, words_of
+
     tool = found.tool
     said = str(tool.get("description") or "")
     info = server.listing.get("serverInfo") or {}
