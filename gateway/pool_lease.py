@@ -83,7 +83,7 @@ class Shared(Everybody, Holder):
 
 def fingerprint(server: LockedServer) -> str:
     """The same for two lines that start the same sandbox: profiles may hold several lines of one server."""
-    said = [server.image, server.image_id, server.profile, server.pin, server.run]
+    said = [server.image, server.image_id, server.profile, server.pin, server.run, server.granted]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 

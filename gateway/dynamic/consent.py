@@ -7,6 +7,7 @@ from typing import Any, Final
 from gateway.lock import LockedServer
 from harbourmaster.core.canonical import canonical_digest
 from harbourmaster.core.secrets import declared_from
+from sandbox.access import explained
 
 QUESTION: Final = "consent"  # the input request's key, for modern clients
 ELICIT: Final = "elicitation/create"
@@ -28,13 +29,16 @@ def touches(server: LockedServer) -> dict[str, Any]:
         "private_network": sorted(network.get("private") or ()),
         "secrets": sorted(each.name for each in declared_from(run)),
         "limits": [f"{name}={value}" for name, value in sorted((run.get("limits") or {}).items())],
+        "asks_for": explained(run.get("asked") or {}, server.granted),
         "more_than_its_entry": list(server.relaxed),
         "runs_elsewhere": _address(run.get("remote")),
     }
 
 
 def digest(server: LockedServer) -> str:
-    return canonical_digest({"touches": touches(server), "pin": server.pin, "run": server.run})
+    return canonical_digest(
+        {"touches": touches(server), "pin": server.pin, "run": server.run, "granted": server.granted}
+    )
 
 
 def words(server: LockedServer) -> str:
@@ -48,6 +52,7 @@ def words(server: LockedServer) -> str:
         f"Secrets it gets: {', '.join(found['secrets']) or 'none'}",
         f"Limits of its own: {', '.join(found['limits']) or 'none'}",
     ]
+    lines += [f"It asks for: {each}" for each in found["asks_for"]]
     if found["more_than_its_entry"]:
         lines.append(f"More than its entry asks for: {', '.join(found['more_than_its_entry'])}")
     names = found["tools"]

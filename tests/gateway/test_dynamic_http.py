@@ -34,7 +34,11 @@ def world() -> World:
     tides = backend.listing(
         "tides", tools=[backend.TOOLS[0], backend.tool("tide_table", description="When is high tide?")]
     )
-    run = {"network": {"hosts": ["tides.example:443"]}, "secrets": [{"name": "key", "env": "KEY", "required": False}]}
+    run = {
+        "network": {"hosts": ["tides.example:443"]},
+        "secrets": [{"name": "key", "env": "KEY", "required": False}],
+        "asked": {"host_paths": {"value": ["/srv/tides:/tides:ro"], "reason": "the tables lie there"}},
+    }
     world = World(
         {
             "alpha": locked("alpha"),
@@ -168,6 +172,7 @@ async def test_a_server_is_added_only_with_a_yes_to_exactly_what_it_may_touch(ht
         ["echo", "tide_table"],
     )
     assert "Network: tides.example:443" in asked["content"][0]["text"]
+    assert "host_paths /srv/tides:/tides:ro, because: the tables lie there" in asked["content"][0]["text"]
     assert code(await call(http, session, "mcp-add", name="tides", accept="yes")) == "dynamic.consent_moved"
     assert "tide_table" not in await names(http, session)
     added = await call(http, session, "mcp-add", name="tides", accept=asked["structuredContent"]["accept"])
