@@ -14,7 +14,9 @@ from catalog.models import EvidenceFact
 from catalog.search.searcher import Searcher, SearchRequest
 from catalog.service import add_source, list_sources
 from catalog.store import Store
+from harbourmaster.cli import main
 from harbourmaster.core.settings import Settings
+from web.evidence import signed_evidence
 from web.stock import SOURCE, Stock, stock_entries, stock_evidence
 
 
@@ -65,7 +67,7 @@ def test_nothing_is_read_again_while_nothing_changed(store: Store, settings: Set
 
 @pytest.mark.slow
 def test_what_is_built_here_shows_what_was_verified_about_it(
-    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: Store, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lent = Path(os.environ.get("HM_TEST_HOME") or "nowhere")
     if not (lent / "builds.json").is_file():
@@ -85,3 +87,12 @@ def test_what_is_built_here_shows_what_was_verified_about_it(
         facts = session.exec(select(EvidenceFact)).all()
     assert {"signature", "sbom", "provenance", "listing"} <= {f.kind for f in facts}
     assert stock_evidence(store, settings) == {name: code for name, code in outcome.items() if code}
+
+    shutil.copy(lent / "harbour.lock", settings.lock_file)
+    statement = signed_evidence(settings, "time")
+    (settings.home / "time.json").write_bytes(statement)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", "--offline", str(settings.home / "time.json")])
+    assert ended.value.code == 0
+    assert "signature" in capsys.readouterr().out

@@ -8,12 +8,14 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
+from starlette.responses import Response
 
 from catalog.service import add_source, list_sources, remove_source, sync_source
 from gateway.profiles.files import ProfileFiles
 from gateway.profiles.schema import Profile, ServerRules
 from gateway.profiles.view import DEFAULT
 from web import connecting, deeds
+from web.evidence import signed_evidence
 from web.jobs import Job
 from web.pages.profiles import all_profiles
 from web.render import harbour_of
@@ -90,6 +92,12 @@ def job(request: Request, who: ApiViewer, name: str) -> Json | None:
 def _job(found: Job) -> Json:
     error = found.error.as_dict() if found.error else None
     return {"server": found.server, "what": found.what, "state": found.state, "stage": found.stage, "error": error}
+
+
+@router.get("/locked/{name}/evidence")
+def evidence(request: Request, who: ApiOperator, name: str) -> Response:
+    """All that is verified about it, as one signed in-toto statement: verified anew, signed with this home's key."""
+    return Response(signed_evidence(harbour_of(request).settings, name), media_type="application/json")
 
 
 @router.put("/locked/{name}/config")

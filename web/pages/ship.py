@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from gateway.profiles.view import DEFAULT
 from harbourmaster.core.errors import HarbourError
 from web import connecting, deeds
+from web.evidence import signed_evidence
 from web.harbour import Harbour
 from web.identity import Who
 from web.pages.catalog import has_advisories
@@ -59,6 +60,14 @@ def _config(harbour: Harbour, name: str) -> dict[str, Any]:
         return deeds.profile_config(harbour.settings, DEFAULT, name)
     except HarbourError:
         return {}  # a profile that cannot be read: saving says why
+
+
+@router.get("/evidence/{name}")
+def evidence(request: Request, who: Operator, name: str) -> Response:
+    """Verified anew, and signed with this home's key."""
+    body = signed_evidence(harbour_of(request).settings, name)
+    headers = {"content-disposition": f'attachment; filename="{name}.intoto.json"'}
+    return Response(body, headers=headers, media_type="application/json")
 
 
 @router.get("/versions/{name:path}")
