@@ -75,7 +75,8 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     limits = Limits(context, cells, spec.running, max(spec.slots, spec.running), spec.batch)
     embedder = Embedder(model, context=context, threads=threads)
     memory = _context(model, limits, threads)
-    limits = replace(limits, cells=memory.cells)  # the library rounds up
+    # The library rounds the memory up, and a batch down to it; it aborts on a larger one.
+    limits = replace(limits, cells=memory.cells, batch=min(limits.batch, memory.most_tokens))
     loop = asyncio.get_running_loop()
     writer = Writer(model, memory, embedder, limits, lambda e: _tell(loop, session, e))
     template, note = _template(spec, model)
@@ -86,6 +87,7 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
         "facts": vars(model.facts),
         "context": context,
         "cells": limits.cells,
+        "batch": limits.batch,
         "running": spec.running,
         "embed_limit": embedder.limit,
         "template": template.source if template else "",

@@ -80,6 +80,7 @@ class Context:
             )
         model.adapt(self.handle)
         self.cells = int(lib.llama_n_ctx(self.handle))
+        self.most_tokens = int(lib.llama_n_batch(self.handle))  # in one decode
         self.memory = lib.llama_get_memory(self.handle)
         self.batch = Batch(lib, batch)
 

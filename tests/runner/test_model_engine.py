@@ -83,6 +83,14 @@ async def test_requests_that_are_sent_back_for_want_of_room_answer_as_if_they_we
                 break  # a tie within the tolerance went the other way: from here on they are different stories
 
 
+async def test_a_step_is_never_larger_than_the_library_takes(engine_installed: None, smollm2: Path) -> None:
+    """llama.cpp makes a batch no larger than the memory, and aborts the process on a larger one."""
+    async with engine(smollm2, context=128, cells=128, running=6, slots=6, batch=512) as e:
+        assert e.ready["batch"] <= e.ready["cells"] <= 256
+        prompts = [f"The {t} was old and grey. " * 12 for t in ("harbour", "ship", "storm", "rope", "mast", "sail")]
+        assert len(await asyncio.gather(*(likelihoods(e, p) for p in prompts))) == 6
+
+
 async def test_leaving_a_stream_frees_its_place_within_a_step(engine_installed: None, smollm2: Path) -> None:
     async with engine(smollm2, context=2048) as e:
         stream = e.stream({"op": "generate", "prompt": "Once", "options": {"ignore_eos": True}})
