@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -11,6 +12,26 @@ from gateway.remote.net import Headers
 JSON: Final = (b"content-type", b"application/json")
 ACCEPT: Final = (b"accept", b"application/json, text/event-stream")
 ACCEPT_EVENTS: Final = (b"accept", b"text/event-stream")
+
+
+def trace(body: Mapping[str, Any]) -> Headers:
+    """The trace context in ``_meta`` as the headers of W3C Trace Context; what is none is left out, so that nothing a client
+    says there can become another header."""
+    meta = (body.get("params") or {}).get("_meta")
+    if not isinstance(meta, dict):
+        return []
+    found = [(name.encode(), meta[name].encode()) for name, form in _TRACE.items() if _fits(form, meta.get(name))]
+    return found if found and found[0][0] == b"traceparent" else []
+
+
+_TRACE: Final = {
+    "traceparent": re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
+    "tracestate": re.compile(r"[!-~ ]{1,512}"),
+}
+
+
+def _fits(form: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and form.fullmatch(value) is not None
 
 
 class Routing:

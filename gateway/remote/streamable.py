@@ -33,7 +33,7 @@ from gateway.remote.box import (
     whole,
 )
 from gateway.remote.errors import RemoteCut, RemoteFailed, RemoteSessionLost, RemoteUnreachable
-from gateway.remote.headers import ACCEPT, ACCEPT_EVENTS, JSON, Routing
+from gateway.remote.headers import ACCEPT, ACCEPT_EVENTS, JSON, Routing, trace
 from gateway.remote.net import HTTP_ERRORS, Headers, Response, Web
 from gateway.remote.sse import Events
 from gateway.upstream import OnExit, OnLine
@@ -130,8 +130,8 @@ class StreamableBox(Box):
 
     def _headers(self, body: dict[str, Any]) -> Headers:
         if self._modern:
-            return [JSON, ACCEPT, *(self._routing.modern(body) if "method" in body else ())]
-        return [JSON, ACCEPT, *self._session, *self._version]
+            return [JSON, ACCEPT, *trace(body), *(self._routing.modern(body) if "method" in body else ())]
+        return [JSON, ACCEPT, *trace(body), *self._session, *self._version]
 
     # -- from the server
 

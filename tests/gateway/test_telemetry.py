@@ -22,7 +22,9 @@ from gateway.telemetry.export import BATCH, QUEUE, TRIES, Exporter
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.traces import begin
 from harbourmaster.core.settings import Settings
+from tests.gateway.elsewhere import Reply, Request, greeting, result
 from tests.gateway.harness import Http, World, enveloped, rpc, serving, tool_call, until
+from tests.gateway.test_remote_http import far
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TOKEN = "ghp_" + "0a1B2c3D4e" * 4
@@ -332,3 +334,19 @@ def test_names_cannot_break_out_of_their_labels() -> None:
     odd = 'a"} 1\nharbourmaster_calls_total{server="b\\'
     metrics.recorded({"kind": "call", "server": odd, "method": "m", "outcome": "ok", "duration_ms": 1})
     assert read(metrics.text())["harbourmaster_calls_total"] == {key(server=odd, method="m", outcome="ok"): 1}
+
+
+# -- remote servers
+
+
+async def test_a_trace_goes_on_to_a_remote_server_in_its_headers_and_nothing_else_can(settings: Settings) -> None:
+    async def handler(request: Request, reply: Reply) -> None:
+        await reply.send(200, result(request, content=[]))
+
+    async with far(settings, greeting(handler)) as (server, _, http, session):
+        for number, said in enumerate((PARENT, f"{PARENT}\r\nx-evil: 1", "x", 7), 1):
+            params = tool_call("echo", _meta={"traceparent": said, "tracestate": "a=b"})
+            assert "result" in await http.call(session, "tools/call", params, number)
+        first, *rest = (request.headers for request in server.asked("tools/call"))
+        assert (first["traceparent"], first["tracestate"]) == (PARENT, "a=b")
+        assert all(not headers.keys() & {"traceparent", "tracestate", "x-evil"} for headers in rest)
