@@ -30,6 +30,8 @@ def changed_entries(root: Path, base: str) -> Changed:
     fork = _git(root, "merge-base", "--", base, "HEAD").decode().strip()
     tracked = _git(root, "diff", "--name-only", "--no-renames", "-z", fork, "--").decode("utf-8", "surrogateescape")
     fresh = _git(top, "ls-files", "--others", "--exclude-standard", "-z").decode("utf-8", "surrogateescape")
+    if not root.resolve().is_relative_to(top.resolve()):
+        raise UsageError(f"{root} leads out of its repository", remedy="name the folder of entries itself")
     found, place = Changed(), root.resolve().relative_to(top.resolve())
     names: set[str] = set()
     for path in filter(None, f"{tracked}{fresh}".split("\0")):
@@ -64,7 +66,10 @@ def _at(top: Path, commit: str, path: str) -> bytes | None:
 
 
 def _git(place: Path, *arguments: str) -> bytes:
-    done = subprocess.run([*_GIT, *arguments], cwd=place, capture_output=True, check=False)
+    try:
+        done = subprocess.run([*_GIT, *arguments], cwd=place, capture_output=True, check=False)
+    except OSError as e:
+        raise UsageError(f"{place}: {e.strerror}", remedy="name a folder of a git repository: --root") from e
     if done.returncode != 0:
         said = printable(done.stderr.decode("utf-8", "replace").strip())[:500]
         raise UsageError(

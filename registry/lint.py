@@ -48,6 +48,9 @@ def lint(folder: Path, profile: Profile) -> Linted:
     """Every problem that can be told without building; raises nothing for what is wrong with the folder."""
     found = Linted(folder.name)
     try:
+        if links := _links(folder):
+            found.problems += links
+            return found  # nothing is read through a link, not even to say what is wrong with it
         found.problems += _files(folder)
         reading = read_entry(folder)
         found.entry, found.advice = reading.entry, list(reading.advice)
@@ -79,17 +82,21 @@ def _unwritten(entry: Entry) -> Iterator[tuple[str, str]]:
         yield "test.calls", "promise a call and what its answer contains"
 
 
+def _links(folder: Path) -> list[HarbourError]:
+    """What is no plain file or folder of its own: it could lead anywhere on the machine that reads it."""
+    if folder.is_symlink():
+        return [FolderInvalid(f"{folder} is a link", remedy="replace it by the folder")]
+    odd = [path for path in sorted(folder.iterdir()) if not stat.S_ISREG(path.lstat().st_mode)]
+    return [FolderInvalid(f"{p} is no plain file", remedy="remove it: links and folders are not read") for p in odd]
+
+
 def _files(folder: Path) -> list[HarbourError]:
     """A folder holds plain files of known names and bounded sizes, and a readme that shows what it says."""
     problems: list[HarbourError] = []
     for path in sorted(folder.iterdir()):
         state = path.lstat()
         limit = _FILES.get(path.name)
-        if not stat.S_ISREG(state.st_mode):
-            problems.append(
-                FolderInvalid(f"{path} is no plain file", remedy="remove it: links and folders are not read")
-            )
-        elif limit is None:
+        if limit is None:
             known = ", ".join(sorted(_FILES))
             problems.append(FolderInvalid(f"{path} does not belong here", remedy=f"remove it; known are {known}"))
         elif state.st_size > limit:

@@ -153,6 +153,8 @@ def test_a_base_that_is_not_there_is_a_usage_error(work: Path) -> None:
         changed_entries(work, "no-such-branch")
     with pytest.raises(UsageError):
         changed_entries(work, "--upload-pack=id")
+    with pytest.raises(UsageError):
+        changed_entries(work / "nowhere", "main")
 
 
 def test_the_pull_requests_base_is_compared_with() -> None:

@@ -129,6 +129,21 @@ def test_the_entry_itself_may_not_be_a_link(folder: Path) -> None:
     assert any("no plain file" in problem for problem in problems(folder))
 
 
+def test_nothing_is_read_through_a_link_and_told(folder: Path, tmp_path: Path) -> None:
+    """A report of a stranger's branch must not quote what lies on the machine that made it."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "server.yaml").write_text("password: swordfish\n")
+    (secret / "token-swordfish").write_text("")
+    (folder / "requirements.lock").symlink_to(secret / "server.yaml")
+    (folder.parent / "linked").symlink_to(secret)
+
+    found = [*problems(folder), *problems(folder.parent / "linked")]
+
+    assert len(found) == 2
+    assert "swordfish" not in " ".join(found)
+
+
 def test_script_in_every_text_reaches_the_report_as_text(folder: Path) -> None:
     (folder / "server.yaml").write_text(ENTRY.replace("Says ahoy.", f"'{SCRIPT}'"))
     entry = parse_entry(folder / "server.yaml", (folder / "server.yaml").read_bytes())
