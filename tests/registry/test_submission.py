@@ -462,6 +462,9 @@ def test_a_publishers_image_of_dockers_catalog_is_looked_into_and_taken(
     assert (line.tier, line.image) == ("community", team.manifest)
     assert "nobody" in line.signer
     assert hm(home, "verify", "echo", "--offline", "--deep") == 0
+    capsys.readouterr()
+    assert hm(home, "call", "echo.echo", "text=ahoy") == 0
+    assert "ahoy" in capsys.readouterr().out
 
 
 @pytest.mark.engine
