@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from gateway.telemetry.config import TelemetryConfig, TelemetryInvalid
 from gateway.telemetry.export import BATCH, QUEUE, TRIES, Exporter
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.traces import begin
+from harbourmaster.core.logs import JsonFormatter
 from harbourmaster.core.settings import Settings
 from tests.gateway.elsewhere import Reply, Request, greeting, result
 from tests.gateway.harness import Http, World, enveloped, rpc, serving, tool_call, until
@@ -350,3 +352,33 @@ async def test_a_trace_goes_on_to_a_remote_server_in_its_headers_and_nothing_els
         first, *rest = (request.headers for request in server.asked("tools/call"))
         assert (first["traceparent"], first["tracestate"]) == (PARENT, "a=b")
         assert all(not headers.keys() & {"traceparent", "tracestate", "x-evil"} for headers in rest)
+
+
+# -- nothing that is said in a call
+
+
+async def test_neither_logs_nor_metrics_nor_the_audit_nor_spans_hold_what_was_said_in_a_call(
+    settings: Settings, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with traced(settings, world) as (collector, gateway, http):
+        session = await http.initialize()
+        for number, (method, params) in enumerate(
+            (
+                ("tools/call", tool_call("echo", {"text": "needle"})),
+                ("tools/call", tool_call("echo", {"needle": 1})),
+                ("tools/call", tool_call("region", {"where": ["needle"]})),
+                ("tools/call", tool_call("rpc_error", {"text": "needle"})),
+                ("tools/call", tool_call("crash", {"text": "needle"})),
+                ("prompts/get", {"name": "greet", "arguments": {"who": "needle"}}),
+            )
+        ):
+            await http.call(session, method, params, number)
+        metrics = (await http.request("GET", "/metrics")).body.decode()
+        assert gateway.traces is not None
+        await gateway.traces.close()
+    assert len(world.calls()) == 6
+    formatted = [JsonFormatter().format(record) for record in caplog.records]
+    assert all(json.loads(line)["message"] for line in formatted)
+    for told in (caplog.text, *formatted, metrics, json.dumps(world.records), *map(str, collector.bodies)):
+        assert "needle" not in told
