@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from gateway.dynamic.code import LISTING, SOURCE
 from gateway.lock import LockedServer, read_lock
+from gateway.profiles.files import ProfileFiles
+from gateway.profiles.schema import Profile as ClientProfile
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
@@ -55,7 +57,7 @@ def prepare(settings: Settings, engine: Engine, only: tuple[str, ...], *, yes: b
         fresh=[name for name, r in results.items() if r.fresh],
     )
     _prepare_relay(settings, engine, entries, prepared)
-    _prepare_code_runner(settings, engine, say)
+    _prepare_code_runner(settings, engine, entries, say)
     built = [entry for entry in entries if entry.name not in prepared.failed]
     lines = _admit_all(settings, engine, built, results, prepared)
     lock = read_lock(settings.lock_file)
@@ -88,10 +90,14 @@ def _prepare_relay(settings: Settings, engine: Engine, entries: list[Entry], pre
         prepared.failed |= dict.fromkeys(connected, e)
 
 
-def _prepare_code_runner(settings: Settings, engine: Engine, say: Say) -> None:
-    """Where scripts of dynamic profiles run; nothing else needs it, so that a failure is only told."""
+def _prepare_code_runner(settings: Settings, engine: Engine, entries: list[Entry], say: Say) -> None:
+    """Where scripts of dynamic profiles run; nothing else needs it, so that a failure is only told.
+
+    Made where the Python base is there for a server anyway, or a profile has a use for it.
+    """
     program = SOURCE.read_bytes()
-    if coderunner.is_built(settings, program):
+    has_base = any(e.build is not None and e.build.runtime == "python" for e in entries)
+    if not (has_base or _runs_scripts(settings)) or coderunner.is_built(settings, program):
         return
     try:
         with ProgressView() as progress:
@@ -99,6 +105,11 @@ def _prepare_code_runner(settings: Settings, engine: Engine, say: Say) -> None:
             coderunner.build_code_runner(context, program, LISTING)
     except HarbourError as e:
         say(f"code mode is left out: {e.message} [{e.code}]")
+
+
+def _runs_scripts(settings: Settings) -> bool:
+    profiles = ProfileFiles(settings.profiles_dir).load_all().values()
+    return any(isinstance(p, ClientProfile) and p.dynamics is not None and p.dynamics.code for p in profiles)
 
 
 class _Witness(Verifier):
