@@ -13,7 +13,6 @@ from pathlib import Path
 
 import docker.errors
 import pytest
-import test_remote
 from conftest import Starters
 from tinyimages import Layer, put_image
 
@@ -27,8 +26,6 @@ from registry.build.network import BuildNetwork
 from registry.oci import OciLayout
 from registry.oci.remote import Remote
 from sandbox.engine import Engine
-
-debian_registry = test_remote.debian_registry
 
 
 def test_without_mmdebstrap_the_remedy_is_the_command_that_installs_it(
