@@ -38,6 +38,11 @@ class Admissions:
             self._ask_early(server)
         return True
 
+    def expect(self, server: LockedServer, now: float) -> None:
+        """A call is likely to come: its verdict is asked for beside it."""
+        if not self.fresh(server, now):
+            self._ask_early(server)
+
     def _ask_early(self, server: LockedServer) -> None:
         """A verdict about to expire is asked for anew beside the calls that still rest on it, so that none of them waits."""
         key = _key(server)

@@ -76,7 +76,9 @@ class Forwarder:
 
     def expect(self, client: Downstream) -> None:
         """``client`` has just come: what it is likely to call is made ready."""
-        self._leases.expect(client, client.index.servers, client.loop.time())
+        now = client.loop.time()
+        for server in self._leases.expect(client, client.index.servers, now):
+            self._admissions.expect(server, now)
 
     def may(self, client: Downstream, route: Route) -> bool:
         """Whether ``client`` could call this tool: what it may not, it does not find either."""

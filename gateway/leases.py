@@ -104,9 +104,9 @@ class Leases:
         lease.uses += 1
         return lease.upstream
 
-    def expect(self, holder: Holder, servers: Mapping[str, LockedServer], now: float) -> None:
-        """``holder`` has come, and may use ``servers``."""
-        self.pool.expect(Promise.of(holder), servers, now)
+    def expect(self, holder: Holder, servers: Mapping[str, LockedServer], now: float) -> list[LockedServer]:
+        """``holder`` has come, and may use ``servers``; those that it is likely to use."""
+        return self.pool.expect(Promise.of(holder), servers, now)
 
     async def open(self, holder: Holder, server: LockedServer, *, own: bool = False) -> Upstream:
         """A connection to ``server`` for one call of ``holder``, started if need be; calls arriving meanwhile wait for the

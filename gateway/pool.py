@@ -95,12 +95,15 @@ class Pool:
         self._know(server, promise).demand.used(now)
         self.habits.note(promise.key, server.name)
 
-    def expect(self, promise: Promise, servers: Mapping[str, LockedServer], now: float) -> None:
+    def expect(self, promise: Promise, servers: Mapping[str, LockedServer], now: float) -> list[LockedServer]:
         """A client came that promises this: what such a client used last, of ``servers``, is made ready for it."""
+        expected = []
         for name in self.habits.of(promise.key):
             server = servers.get(name)
             if server is not None and not server.remote:
                 self._know(server, promise).demand.expected(now)
+                expected.append(server)
+        return expected
 
     def _know(self, server: LockedServer, promise: Promise) -> _Known:
         kind = _kind(server, promise)
