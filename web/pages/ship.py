@@ -9,9 +9,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from catalog.vulnerabilities.statements import JUSTIFICATIONS
 from gateway.profiles.view import DEFAULT
 from harbourmaster.core.errors import HarbourError
-from web import connecting, deeds
+from web import connecting, deeds, judging
 from web.evidence import signed_evidence
 from web.harbour import Harbour
 from web.identity import Who
@@ -29,6 +30,7 @@ DONE = {
     "disabled": "It is served no more; it stays built and locked.",
     "configured": "Saved. The next sandbox starts with it.",
     "secret": "The secret is kept; the next sandbox gets it.",
+    "judged": "Noted; every card and page says so from now on.",
     "forgotten": "The secret is forgotten.",
 }
 
@@ -48,6 +50,7 @@ def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
         "verdict": verdict(found["server"], advisories=advisories),
         "config": _config(harbour, name) if found["locked"] else {},
         "job": harbour.jobs.of(name),
+        "justifications": JUSTIFICATIONS,
         "starter": (harbour.settings.servers_dir / name / "server.yaml").is_file() and "/" not in name,
         "connections": connecting.connections(
             harbour.settings, harbour.places, with_token=who.may("operator"), most=SHOWN_CLIENTS
@@ -88,6 +91,21 @@ def disable(request: Request, who: Operator, form: CheckedForm) -> Response:
     name = deeds.required(form.get("name"), "the server's name")
     deeds.switch(harbour_of(request), who, name, on=False)
     return _back(name, "disabled")
+
+
+@router.post("/do/not-affected")
+def not_affected(request: Request, who: Admin, form: CheckedForm) -> Response:
+    name = deeds.required(form.get("name"), "the server's name")
+    found = deeds.required(form.get("vulnerability"), "the vulnerability")
+    judging.not_affected(harbour_of(request), who, name, found, form.get("because"), form.get("statement"))
+    return _back(name, "judged")
+
+
+@router.post("/do/affected-again")
+def affected_again(request: Request, who: Admin, form: CheckedForm) -> Response:
+    name = deeds.required(form.get("name"), "the server's name")
+    judging.counts_again(harbour_of(request), who, name, form.get("vulnerability"))
+    return _back(name, "judged")
 
 
 @router.post("/do/build")
