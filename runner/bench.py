@@ -50,7 +50,9 @@ class Round:
         }
 
 
-async def bench(url: str, model: str, prompt: str, streams: int, *, duration_s: float, timeout_s: float) -> Round:
+async def bench(
+    url: str, model: str, prompt: str, streams: int, *, duration_s: float, timeout_s: float, tokens: int = ANSWER_TOKENS
+) -> Round:
     """Each stream sends one request after the other until the time is over; the last ones are waited for.
 
     Raises ``RunnerDown`` where nothing answers, ``EngineFailed`` where the first request fails.
@@ -60,7 +62,10 @@ async def bench(url: str, model: str, prompt: str, streams: int, *, duration_s: 
     async with httpx2.AsyncClient(timeout=httpx2.Timeout(timeout_s), limits=limits) as client:
         began = time.monotonic()
         await asyncio.gather(
-            *(_stream(client, url, model, f"{prompt} ({i})", began + duration_s, result) for i in range(streams))
+            *(
+                _stream(client, url, _body(model, f"{prompt} ({i})", tokens), began + duration_s, result)
+                for i in range(streams)
+            )
         )
         result.seconds = time.monotonic() - began
     if not result.tokens:
@@ -68,15 +73,18 @@ async def bench(url: str, model: str, prompt: str, streams: int, *, duration_s: 
     return result
 
 
-async def _stream(client: httpx2.AsyncClient, url: str, model: str, prompt: str, until: float, result: Round) -> None:
-    body = {
+def _body(model: str, prompt: str, tokens: int) -> dict[str, Any]:
+    return {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": ANSWER_TOKENS,
+        "max_tokens": tokens,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+async def _stream(client: httpx2.AsyncClient, url: str, body: dict[str, Any], until: float, result: Round) -> None:
     while time.monotonic() < until:
         began = time.monotonic()
         try:

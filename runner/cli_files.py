@@ -75,6 +75,7 @@ def bench(
     concurrency: Annotated[str, typer.Option(help="numbers of parallel streams, each measured")] = "1,2,4,8",
     duration: Annotated[str, typer.Option(help="time for each: 30s, 1m")] = "30s",
     prompt: Annotated[str, typer.Option()] = "Write a short story about a harbour.",
+    tokens: Annotated[int, typer.Option(min=1, help="of each answer, at most")] = 128,
     timeout: Annotated[str, typer.Option(help="limit of one request")] = "5m",
     url: Annotated[
         str, typer.Option(envvar="HM_RUNNER_URL", help="address of the runner; empty: the one of hm up")
@@ -93,8 +94,11 @@ def bench(
         raise typer.BadParameter("numbers from 1 to 256", param_hint="--concurrency")
     seconds, limit = parse_keep_alive(duration), parse_keep_alive(timeout)
     url = url or own_url(Settings.load())
-    asyncio.run(measure(url, name, prompt, 1, duration_s=0.001, timeout_s=limit))  # loads the model
-    done = [asyncio.run(measure(url, name, prompt, n, duration_s=seconds, timeout_s=limit)).as_dict() for n in numbers]
+    asyncio.run(measure(url, name, prompt, 1, duration_s=0.001, timeout_s=limit, tokens=1))  # loads the model
+    done = [
+        asyncio.run(measure(url, name, prompt, n, duration_s=seconds, timeout_s=limit, tokens=tokens)).as_dict()
+        for n in numbers
+    ]
     if as_json:
         print_json({"model": name, "prompt": prompt, "results": done})
         return

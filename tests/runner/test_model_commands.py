@@ -165,7 +165,18 @@ def test_a_place_that_does_not_answer_is_an_error_only_when_no_other_does(hubs: 
 @pytest.mark.slow
 def test_bench_measures_tokens_and_first_tokens(server: Server) -> None:
     done = hm(
-        server.home, "bench", "smollm2", "--concurrency", "1,2", "--duration", "0.2s", "--json", "--url", server.url
+        server.home,
+        "bench",
+        "smollm2",
+        "--concurrency",
+        "1,2",
+        "--duration",
+        "0.1s",
+        "--tokens",
+        "12",
+        "--json",
+        "--url",
+        server.url,
     )
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
