@@ -57,12 +57,16 @@ def check(path: HostPath, *, home: Path, named: bool) -> Checked:
         raise HostPathMoved(
             f"{path.host} is a link to {real} now", remedy="look at it, and allow the path that is meant"
         )
-    found = os.lstat(real)
-    if why := _never(real, found.st_mode, home):
-        raise HostPathDenied(f"{real} {why}; no server is ever given it", remedy="give it a folder of its own")
-    if not named and (why := _denied(real)):
+    try:
+        found = os.lstat(real)
+        never, denied = _never(real, found.st_mode, home), _denied(real)
+    except OSError as e:
+        raise HostPathDenied(f"{real} cannot be looked into: {e.strerror}", remedy="give it a folder of yours") from e
+    if never:
+        raise HostPathDenied(f"{real} {never}; no server is ever given it", remedy="give it a folder of its own")
+    if denied and not named:
         raise HostPathDenied(
-            f"{real} {why}", remedy=f"if it is meant: hm server enable NAME --allow {path.text}", path=real
+            f"{real} {denied}", remedy=f"if it is meant: hm server enable NAME --allow {path.text}", path=real
         )
     return Checked(path, found.st_dev, found.st_ino)
 

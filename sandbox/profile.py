@@ -149,8 +149,9 @@ def _open_up(host: dict[str, Any], spec: SandboxSpec, limits: dict[str, Any]) ->
     if access.capabilities:
         host["CapAdd"] = [f"CAP_{name}" for name in access.capabilities]
     mounts = [_bind(path) for path in access.host_paths] + [_volume(spec, path) for path in access.volumes]
-    if mounts:
-        host["Mounts"] = mounts
+    for mount in mounts:
+        host["Tmpfs"].pop(mount["Target"], None)  # what the image declared as a volume there
+        host.setdefault("Mounts", []).append(mount)
 
 
 def _bind(path: HostPath) -> dict[str, Any]:

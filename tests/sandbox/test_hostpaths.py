@@ -87,6 +87,17 @@ def test_a_link_is_not_followed_to_somewhere_else(docs: Path, home: Path) -> Non
         hostpaths.check(at(innocent / "ssl"), home=home, named=True)
 
 
+def test_a_folder_that_cannot_be_looked_into_is_not_given(
+    docs: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", closed)  # who runs the tests may be root, to whom nothing is closed
+    with pytest.raises(HostPathDenied, match="cannot be looked into"):
+        hostpaths.check(at(docs), home=home, named=True)
+
+
 def test_what_is_not_there_is_not_made(docs: Path, home: Path) -> None:
     with pytest.raises(HostPathDenied, match="No such file"):
         hostpaths.check(at(docs / "missing"), home=home, named=True)

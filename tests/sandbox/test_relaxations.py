@@ -28,7 +28,7 @@ from sandbox.errors import HostPathDenied, RuntimeMissing, SpecRefused
 from sandbox.owner import LABEL_HOME
 from sandbox.profile import Profile, container_config, relaxations, volume_name
 from sandbox.reaper import list_sandboxes
-from sandbox.spec import SandboxSpec
+from sandbox.spec import ImageFacts, SandboxSpec
 from tests.gateway.harness import locked
 
 TIME = PROJECT_ROOT / "registry" / "servers" / "time" / "server.yaml"
@@ -190,6 +190,12 @@ def test_each_wish_becomes_what_it_says_and_no_more(profile: Profile) -> None:
     label = body["Labels"]["harbourmaster.relaxed"]
     assert label == ",".join(relaxations(profile, SandboxSpec("x", IMAGE, access=access)))
     assert "host-path=/srv/docs:/docs:ro" in label
+
+
+def test_a_place_that_the_image_declares_as_a_volume_is_the_one_that_was_asked_for(profile: Profile) -> None:
+    image = ImageFacts(volumes=("/data", "/other"))
+    host = container_config(profile, SandboxSpec("x", IMAGE, access=Access(volumes=("/data",))), image)["HostConfig"]
+    assert ([m["Target"] for m in host["Mounts"]], sorted(host["Tmpfs"])) == (["/data"], ["/other", "/tmp"])
 
 
 def test_what_one_server_keeps_is_no_other_s_and_no_other_home_s() -> None:
