@@ -209,7 +209,10 @@ def refusal(server: str, head: Head) -> HarbourError:
         )
     if head.status in (401, 403):
         return RemoteForbidden(f"{server} refuses this (HTTP {head.status})", remedy=f"hm server login {server}")
-    return RemoteFailed(f"{server} answered HTTP {head.status}", remedy="try again; is the address right?")
+    remedy = (
+        "is the address right? an older server wants: --transport sse" if head.status in (404, 405) else "try again"
+    )
+    return RemoteFailed(f"{server} answered HTTP {head.status}", remedy=remedy)
 
 
 def _error_in(raw: bytes, request_id: RequestId) -> bytes | None:

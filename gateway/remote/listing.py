@@ -27,6 +27,7 @@ CAPABILITIES: Final[dict[str, Any]] = {
     "sampling": {},
     "elicitation": {"form": {}, "url": {}},
 }
+PROBE_S: Final = 15.0  # for an answer in the era that is tried first: some servers of the other never give one
 _KEPT: Final = ("serverInfo", "capabilities", "instructions")
 
 Start = Callable[[str, OnLine, OnExit], Awaitable[Sandbox]]  # (revision, ...): a connection that speaks it
@@ -39,7 +40,7 @@ async def listing_of(name: str, start: Start, timeout_s: float, *, modern: bool 
     """
     if modern:
         try:
-            return await _listed(name, start, eras.LATEST_MODERN_VERSION, timeout_s)
+            return await _listed(name, start, eras.LATEST_MODERN_VERSION, min(timeout_s, PROBE_S))
         except (LoginRequired, RefusedError, LimitError) as e:
             if not isinstance(e, RemoteForbidden):
                 raise

@@ -25,6 +25,7 @@ from sandbox.egress.rules import Rule
 CONNECT_S: Final = 10.0  # name look-up, TCP and TLS
 WRITE_S: Final = 30.0  # a server that does not take our bytes
 POOL_S: Final = 30.0  # until one of MAX_CONNECTIONS is free
+GOODBYE_S: Final = 1.0  # until TLS is closed in good order
 MAX_CONNECTIONS: Final = 256  # of one server: a session has one standing stream and its calls
 KEEP_IDLE_S: Final = 60.0
 _KEEPALIVE = {
@@ -161,15 +162,16 @@ class _Guarded(httpcore2.AsyncNetworkBackend):
         except BaseException:
             sock.close()
             raise
-        return _Stream(reader, writer)
+        return Stream(reader, writer)
 
 
-class _Stream(httpcore2.AsyncNetworkStream):
+class Stream(httpcore2.AsyncNetworkStream):
     """asyncio's streams as httpcore wants them."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._goodbye: asyncio.Task[None] | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
@@ -191,10 +193,15 @@ class _Stream(httpcore2.AsyncNetworkStream):
             raise httpcore2.WriteError(str(e)) from e
 
     async def aclose(self) -> None:
-        self._writer.close()
-        with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
-            async with asyncio.timeout(1.0):  # a peer that does not say goodbye is not waited for
-                await self._writer.wait_closed()
+        """A peer that does not say goodbye is waited for a moment; being cancelled meanwhile leaves the goodbye as it is."""
+        if self._goodbye is None:
+            self._writer.close()
+            self._goodbye = asyncio.get_running_loop().create_task(self._closed())
+        await asyncio.wait({self._goodbye}, timeout=GOODBYE_S)
+
+    async def _closed(self) -> None:
+        with contextlib.suppress(OSError, ssl.SSLError):
+            await self._writer.wait_closed()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.remote.errors import RemoteInsecure, RemoteInvalid, RemoteTooLarge, RemoteUnreachable
 from gateway.remote.headers import Routing
-from gateway.remote.net import Web, only
+from gateway.remote.net import Stream, Web, only
 from gateway.remote.oauth.grant import Client, Grant, grant_from
 from gateway.remote.spec import checked_url, endpoint_of, fill, origin_of, parse
 from gateway.remote.sse import Events
@@ -268,3 +268,19 @@ async def test_tls_is_checked_for_the_name_whatever_address_was_dialled(tmp_path
                 raise AssertionError("a certificate that nobody vouches for was accepted")
         await strangers.close()
         await web.close()
+
+
+async def test_a_goodbye_that_was_interrupted_can_be_said_again() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        stream = Stream(*await asyncio.open_connection(*server.sockets[0].getsockname()))
+        leaving = asyncio.create_task(stream.aclose())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await stream.aclose()
