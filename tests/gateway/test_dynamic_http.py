@@ -31,6 +31,11 @@ CARD = {
 
 @pytest.fixture
 def world() -> World:
+    return tidal_world()
+
+
+def tidal_world() -> World:
+    """``alpha`` is enabled; ``tides`` and ``gamma``, which needs a value, are locked alone; the catalog knows another."""
     tides = backend.listing(
         "tides", tools=[backend.TOOLS[0], backend.tool("tide_table", description="When is high tide?")]
     )
