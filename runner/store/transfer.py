@@ -7,7 +7,9 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -19,11 +21,12 @@ from registry.oci.descriptor import Descriptor, parse_manifest
 from registry.oci.reference import Reference as OciReference
 from registry.oci.remote import Remote
 from registry.oci.transport import Transport
-from runner.errors import DiskFull, ModelInvalid, Unsupported
+from runner.errors import Cancelled, DiskFull, ModelInvalid, Unsupported
 from runner.store import reference
 from runner.store.config import MAX_CONFIG_BYTES, is_model, read_config
 from runner.store.store import Model, ModelStore, by_role
 
+PARALLEL = 3  # layers at once, as Docker's pulls of images
 MAX_BLOB_BYTES = 2 << 40  # the largest published GGUF models are below 1 TiB
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")  # RFC 9110 section 14.4
 
@@ -68,9 +71,32 @@ def pull(
         read_config(store.layout.read_blob(manifest.config.digest, MAX_CONFIG_BYTES), manifest.config.media_type)
         if "weights" not in by_role(manifest):
             raise ModelInvalid(f"{ref} has no GGUF weights", remedy="pull a GGUF build of the model")
-        for layer in manifest.layers:
-            puller.fetch(layer, MAX_BLOB_BYTES)
+    _fetch_all(store, ref, manifest.layers, progress, plain_http=plain_http)
     return store.commit(data, name)
+
+
+def _fetch_all(
+    store: ModelStore, ref: OciReference, layers: Sequence[Descriptor], progress: Progress, *, plain_http: bool
+) -> None:
+    """Several at once, each over a connection of its own; the first that fails stops the others."""
+    failed = threading.Event()
+
+    def watched(digest: str, current: int, total: int) -> None:
+        if failed.is_set():
+            raise Cancelled("another layer could not be fetched", remedy="pull again: it goes on where it stopped")
+        progress(digest, current, total)
+
+    def one(layer: Descriptor) -> None:
+        with closing(Transport(ref, plain_http=plain_http)) as transport:
+            Blobs(store, transport, watched).fetch(layer, MAX_BLOB_BYTES)
+
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="pull") as pool:
+        try:
+            for done in as_completed([pool.submit(one, layer) for layer in layers]):
+                done.result()
+        except BaseException:
+            failed.set()
+            raise
 
 
 def push(store: ModelStore, name: str, *, plain_http: bool = False) -> str:

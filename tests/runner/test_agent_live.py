@@ -16,9 +16,10 @@ import pytest
 from gateway.tokens import TokenStore
 from harbourmaster.compose import starter
 from harbourmaster.core.settings import Settings
-from runner.agent.gateway import gateway_token
+from runner.agent.console import parse_fixed
+from runner.agent.gateway import gateway_token, gateway_url
 from runner.agent.tools import connect
-from runner.errors import ToolsRefused, ToolsUnavailable
+from runner.errors import RequestInvalid, ToolsRefused, ToolsUnavailable
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 from sandbox.reaper import ALL, reap
@@ -179,6 +180,24 @@ async def test_the_caller_s_own_errors_come_out_of_the_connection_as_they_are(se
         with pytest.raises(KeyError, match="mine"):
             async with connect(http.url, http.token):
                 raise KeyError("mine")
+
+
+def test_a_profile_has_its_own_address_and_a_strange_name_none(settings: Settings) -> None:
+    base = f"http://127.0.0.1:{settings.gateway_port}/mcp"
+    assert gateway_url(settings, "", "") == base
+    assert gateway_url(settings, "", "work") == f"{base}/work"
+    assert gateway_url(settings, "http://x/mcp/", "work") == "http://x/mcp/work"
+    for name in ("../admin", "a/b", "a?b", "%2e%2e"):
+        with pytest.raises(RequestInvalid):
+            gateway_url(settings, "", name)
+
+
+def test_fixed_arguments_are_json_where_they_can_be_read_so() -> None:
+    fixed = parse_fixed(("time__now.zone=Asia/Tokyo", "t.n=3", "t.flag=true", 't.text="3"'))
+    assert fixed == {"time__now": {"zone": "Asia/Tokyo"}, "t": {"n": 3, "flag": True, "text": "3"}}
+    for line in ("t=3", ".n=3", "t.=3", "t.n"):
+        with pytest.raises(RequestInvalid):
+            parse_fixed((line,))
 
 
 def test_the_gateway_s_default_token_is_found_where_the_gateway_keeps_it(settings: Settings) -> None:

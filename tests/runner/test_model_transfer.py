@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import shutil
@@ -88,6 +89,7 @@ class Broken(http.server.ThreadingHTTPServer):
         self.ranges = True
         self.wrong_range = False
         self.asked: list[str | None] = []
+        self.meeting: threading.Barrier | None = None  # large blobs are sent once that many are asked for
         self.daemon_threads = True
 
     @property
@@ -105,6 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data = self.server.blobs[self.path.rpartition("/")[2]]
         asked = self.headers.get("Range")
         self.server.asked.append(asked)
+        if self.server.meeting and len(data) > SIZE:
+            self.server.meeting.wait()
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
         if start >= len(data) and start:
             self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
@@ -142,6 +146,41 @@ def broken(store: ModelStore, weights: Path) -> Iterator[Broken]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@contextlib.contextmanager
+def sharded(store: ModelStore, tmp_path: Path) -> Iterator[tuple[Broken, list[str]]]:
+    """A server of a model of two files, and their digests."""
+    paths = []
+    for number in (1, 2):
+        file = GgufFile()
+        file.data += os.urandom(SIZE)
+        paths.append(file.write(tmp_path / f"m-0000{number}-of-00002.gguf"))
+    model = package(store, Parts(tuple(paths)), "me/tiny")
+    blobs = {b.digest: store.layout.read_blob(b.digest) for b in model.manifest.blobs}
+    manifest = store.layout.read_manifest_bytes(model.id)
+    store.remove("me/tiny")
+    with Broken(manifest, blobs) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server, [d.digest for d in model.layers["weights"]]
+        server.shutdown()
+        thread.join()
+
+
+def test_layers_come_at_the_same_time(store: ModelStore, tmp_path: Path) -> None:
+    with sharded(store, tmp_path) as (server, digests):
+        server.meeting = threading.Barrier(2, timeout=30)
+        pulled = transfer.pull(store, server.name)
+    assert [d.digest for d in pulled.layers["weights"]] == digests
+
+
+def test_a_layer_that_is_a_lie_fails_the_pull_and_names_nothing(store: ModelStore, tmp_path: Path) -> None:
+    with sharded(store, tmp_path) as (server, digests):
+        server.blobs[digests[1]] = bytes(len(server.blobs[digests[1]]))
+        with pytest.raises(DigestMismatch):
+            transfer.pull(store, server.name)
+    assert store.all() == []
 
 
 def test_a_pull_that_breaks_off_twice_goes_on_where_it_stopped(store: ModelStore, broken: Broken) -> None:
