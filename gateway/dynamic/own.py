@@ -64,6 +64,7 @@ class OwnTools:
         try:
             reply = await self._handlers[route.name](client, call, given, params)
         except HarbourError as e:
+            call.note(e.code)  # for the audit: to the client it is a tool's answer
             reply = {"result": failed(e)}
         result = reply.get("result")
         if client.modern and isinstance(result, dict):

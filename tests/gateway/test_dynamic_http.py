@@ -200,6 +200,7 @@ async def test_what_is_added_by_whose_yes_and_what_is_removed_is_on_record(http:
     ]
     assert found[0]["agreed"] == asked["structuredContent"]["accept"]
     assert {(r["principal"], r["profile"]) for r in found} == {("default", "default")}
+    assert world.calls()[0]["notes"] == ["dynamic.consent_needed"]
 
 
 async def test_what_is_added_renames_nothing_and_concerns_one_session_alone(http: Http) -> None:
