@@ -14,6 +14,7 @@ from gateway.clients.connector import Change, choose_transport, connect, current
 from gateway.clients.entry import ENTRY_NAME, Endpoint, entry, transport_of
 from gateway.clients.places import Places, client_named, is_installed
 from gateway.clients.table import CLIENTS, Client
+from gateway.tokens import CLIENTS as FOR_CLIENTS
 from gateway.tokens import TokenStore
 from harbourmaster.core.errors import ConfigError
 from harbourmaster.core.files import file_lock
@@ -53,7 +54,7 @@ def endpoint(settings: Settings, where: Places) -> Endpoint:
 def connections(settings: Settings, where: Places, *, with_token: bool, most: int = len(CLIENTS)) -> list[Connection]:
     """The clients people have first, the rest by the table; writing each snippet takes milliseconds, hence ``most``."""
     point = endpoint(settings, where)
-    token = TokenStore(settings.tokens_file).default() if with_token else HIDDEN
+    token = TokenStore(settings.tokens_file).kept(FOR_CLIENTS) if with_token else HIDDEN
     order = {name: n for n, name in enumerate(FIRST)}
     clients = sorted(CLIENTS, key=lambda c: (not is_installed(c, where), order.get(c.name, len(order))))
     return [_connection(client, where, point, token, with_token=with_token) for client in clients[:most]]
@@ -89,6 +90,6 @@ def connect_client(settings: Settings, where: Places, name: str) -> tuple[Client
     """As `hm client connect NAME`.  Raises ``ClientUnknown``, ``ClientFileMalformed``, ``ClientEditUnsafe``."""
     client = client_named(name)
     transport = choose_transport(client, "user", None)
-    token = TokenStore(settings.tokens_file).default() if transport == "http" else ""
+    token = TokenStore(settings.tokens_file).kept(FOR_CLIENTS) if transport == "http" else ""
     with file_lock(settings.run_dir / "clients.guard"):
         return client, connect(client, "user", where, transport, endpoint(settings, where), token)

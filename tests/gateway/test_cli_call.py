@@ -295,6 +295,7 @@ def test_the_token_is_printed_alone_and_stays_the_same(hm, home):
     token = hm("token", "show").out
     assert token == hm("token", "show").out == TokenStore(home / "secrets" / "tokens.json").default() + "\n"
     assert token.strip() not in hm("token", "ls").out
+    assert "laptop is not kept" in hm("token", "show", "laptop").err
 
 
 def test_tokens_are_made_and_revoked_by_name(hm):
@@ -309,8 +310,9 @@ def test_a_client_is_connected_listed_and_disconnected(hm, home, monkeypatch, tm
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
-    token = hm("token", "show").out.strip()
+    token, operator = hm("token", "show", "clients").out.strip(), hm("token", "show").out.strip()
     assert token in hm("client", "connect", "claude-code", "--print").out
+    assert operator not in hm("client", "connect", "claude-code", "--print").out
     assert not (tmp_path / ".claude.json").exists()
     assert hm("client", "connect", "claude-code").out.startswith("Claude Code is connected: ")
     assert token in (tmp_path / ".claude.json").read_text()
