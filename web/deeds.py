@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from catalog.entries import find_entry
 from gateway.cli_errors import ServerUnknown
 from gateway.cli_profile_values import assigned
 from gateway.lock import LockedServer, read_lock, update_lock
@@ -22,6 +23,7 @@ from harbourmaster.core.settings import Settings
 from web.errors import FormInvalid
 from web.harbour import Harbour
 from web.identity import Who
+from web.jobs import Job
 
 
 def locked_server(settings: Settings, name: str) -> LockedServer:
@@ -33,7 +35,7 @@ def locked_server(settings: Settings, name: str) -> LockedServer:
 
 
 def _unknown(settings: Settings, name: str) -> ServerUnknown:
-    if (settings.servers_dir / name / "server.yaml").is_file() and "/" not in name:
+    if is_starter(settings, name):
         return ServerUnknown(f"{name} is in the starter catalog but not built", remedy=f"hm up --servers {name}")
     return ServerUnknown(f"no server named {name} in the lock", remedy="see: hm server ls")
 
@@ -52,6 +54,26 @@ def switch(harbour: Harbour, who: Who, name: str, *, on: bool) -> bool:
 
     update_lock(harbour.settings.lock_file, change)
     return bool(changed)
+
+
+def is_starter(settings: Settings, name: str) -> bool:
+    return "/" not in name and (settings.servers_dir / name / "server.yaml").is_file()
+
+
+def build(harbour: Harbour, who: Who, name: str) -> Job:
+    """Begin to build a starter server.  Raises ``ServerUnknown``."""
+    if not is_starter(harbour.settings, name):
+        raise ServerUnknown(f"no starter server is named {name}", remedy="see: hm registry ls")
+    note(harbour, who, "build", server=name)
+    return harbour.jobs.start(name, "build", lambda say: harbour.build(name, say))
+
+
+def adopt(harbour: Harbour, who: Who, name: str) -> Job:
+    """Begin to take a server of the catalog over.  Raises ``EntryUnknown``."""
+    with harbour.store.reading() as session:
+        find_entry(session, name)
+    note(harbour, who, "adopt", server=name)
+    return harbour.jobs.start(name, "adopt", lambda say: harbour.adopt(name, say))
 
 
 def set_secret(harbour: Harbour, who: Who, server: str, name: str, value: str) -> None:

@@ -104,3 +104,13 @@ def test_taking_over_needs_an_admin_and_an_engine(console: Console) -> None:
     said = console.bearer("viewer").get("/api/jobs/skiff").json()
     assert (said["state"], said["error"]["code"]) == ("failed", job.error.code)
     assert dataclasses.is_dataclass(job)
+
+
+@pytest.mark.parametrize("name", ["atlantis", "../../etc", "com.example/x", "."])
+def test_a_job_is_for_a_server_that_there_is(console: Console, name: str) -> None:
+    person = console.person()
+    form = form_of(person)
+    for path, code in (("/do/build", "server.unknown"), ("/do/adopt", "entry.unknown")):
+        answer = person.post(path, data={"name": name, "_form": form})
+        assert (answer.status_code, code in answer.text) == (404, True)
+    assert console.harbour.jobs.of(name) is None

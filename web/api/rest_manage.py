@@ -69,17 +69,13 @@ def disable(request: Request, who: ApiOperator, name: str) -> Json:
 @router.post("/locked/{name}/build")
 def build(request: Request, who: ApiOperator, name: str) -> Json:
     """Begins; GET /api/jobs/{name} says how far it is."""
-    harbour = harbour_of(request)
-    deeds.note(harbour, who, "build", server=name)
-    return _job(harbour.jobs.start(name, "build", lambda say: harbour.build(name, say)))
+    return _job(deeds.build(harbour_of(request), who, name))
 
 
 @router.post("/locked/{name}/adopt")
 def adopt(request: Request, who: ApiAdmin, name: str) -> Json:
     """Take a server of another catalog over: begins."""
-    harbour = harbour_of(request)
-    deeds.note(harbour, who, "adopt", server=name)
-    return _job(harbour.jobs.start(name, "adopt", lambda say: harbour.adopt(name, say)))
+    return _job(deeds.adopt(harbour_of(request), who, name))
 
 
 @router.get("/jobs/{name:path}")

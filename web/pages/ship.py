@@ -51,7 +51,7 @@ def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
         "config": _config(harbour, name) if found["locked"] else {},
         "job": harbour.jobs.of(name),
         "justifications": JUSTIFICATIONS,
-        "starter": (harbour.settings.servers_dir / name / "server.yaml").is_file() and "/" not in name,
+        "starter": deeds.is_starter(harbour.settings, name),
         "connections": connecting.connections(
             harbour.settings, harbour.places, with_token=who.may("operator"), most=SHOWN_CLIENTS
         ),
@@ -111,19 +111,15 @@ def affected_again(request: Request, who: Admin, form: CheckedForm) -> Response:
 @router.post("/do/build")
 def build(request: Request, who: Operator, form: CheckedForm) -> Response:
     """In the background: its own page shows how far it is."""
-    harbour = harbour_of(request)
     name = deeds.required(form.get("name"), "the server's name")
-    deeds.note(harbour, who, "build", server=name)
-    harbour.jobs.start(name, "build", lambda say: harbour.build(name, say))
+    deeds.build(harbour_of(request), who, name)
     return RedirectResponse(f"/servers/{quote(name, safe='/')}", 303)
 
 
 @router.post("/do/adopt")
 def adopt(request: Request, who: Admin, form: CheckedForm) -> Response:
-    harbour = harbour_of(request)
     name = deeds.required(form.get("name"), "the server's name")
-    deeds.note(harbour, who, "adopt", server=name)
-    harbour.jobs.start(name, "adopt", lambda say: harbour.adopt(name, say))
+    deeds.adopt(harbour_of(request), who, name)
     return RedirectResponse(f"/servers/{quote(name, safe='/')}", 303)
 
 
