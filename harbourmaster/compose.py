@@ -37,8 +37,10 @@ from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
 from registry.build.coderunner import code_target
 from registry.build.relay import RELAY, relay_target
+from registry.entry import ENTRY_FILE
 from registry.errors import ImageNotFound
 from registry.oci.layout import OciLayout
+from registry.places import entry_folder
 from registry.target import Target, target_of
 from registry.verify import Verifier
 from sandbox.access import Access
@@ -72,12 +74,31 @@ def target(settings: Settings, name: str) -> Target:
     return target_of(settings, name, locked=locked.image if locked is not None else "")
 
 
+class Targets:
+    """``target``, read again when the lock or the entry changed: a large lock takes longer to read than all else that a
+    remembered verdict needs.  For threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[str, tuple[Stamp, Target]] = {}
+
+    def __call__(self, name: str) -> Target:
+        if name in (RELAY, CODE_RUNNER):
+            return target(self._settings, name)
+        stamp = _stamp(self._settings.lock_file, entry_folder(self._settings, name) / ENTRY_FILE)
+        known = self._known.get(name)
+        if known is None or known[0] != stamp:
+            known = self._known[name] = stamp, target(self._settings, name)
+        return known[1]
+
+
 class LiveAdmitter:
     """An ``Admitter`` that follows edits of trust and policies without a restart.  Blocking; for threads."""
 
     def __init__(self, settings: Settings, engine: Engine, audit: Audit) -> None:
         self._settings, self._engine, self._audit = settings, engine, audit
         self._lock = threading.Lock()
+        self._targets = Targets(settings)
         self._stamp: Stamp | None = None
         self._admitter: Admitter | None = None
 
@@ -90,7 +111,7 @@ class LiveAdmitter:
             if self._admitter is None or stamp != self._stamp:
                 settings = self._settings
                 checks = verifier(settings, self._engine)
-                self._admitter = Admitter(settings, checks, self._audit, lambda name: target(settings, name))
+                self._admitter = Admitter(settings, checks, self._audit, self._targets)
                 self._stamp = stamp
             return self._admitter
 
@@ -109,9 +130,15 @@ def remotes_of(settings: Settings, record: Callable[[dict[str, Any]], None]) -> 
 def admitting(settings: Settings, images: Callable[[str], Any]) -> Callable[[str], Any]:
     """Admission for servers of both kinds: of one that runs elsewhere there is no image to verify, only its line in the lock."""
 
+    known: tuple[Stamp, frozenset[str]] | None = None
+
     def admit(name: str) -> Any:
-        locked = read_lock(settings.lock_file).get(name)
-        return AdmittedRemote(name) if locked is not None and locked.remote else images(name)
+        nonlocal known
+        stamp = _stamp(settings.lock_file)
+        if known is None or known[0] != stamp:
+            lock = read_lock(settings.lock_file)
+            known = stamp, frozenset(server.name for server in lock.values() if server.remote)
+        return AdmittedRemote(name) if name in known[1] else images(name)
 
     return admit
 

@@ -9,7 +9,10 @@ import pytest
 
 from gateway.admission import Admissions
 from gateway.limits import LIMITS
+from gateway.lock import write_lock
+from harbourmaster.compose import Targets
 from harbourmaster.core.errors import RefusedError
+from harbourmaster.core.settings import Settings
 from tests.gateway.harness import Admitted, locked, until
 
 ALPHA = locked("alpha")
@@ -74,3 +77,13 @@ async def test_an_answer_from_before_a_change_is_not_remembered() -> None:
     asked.open.set()
     await admissions.close()
     assert not admissions.fresh(ALPHA, now)
+
+
+def test_what_a_name_stands_for_follows_the_lock(settings: Settings) -> None:
+    targets = Targets(settings)
+    assert targets("time").locked == ""
+    assert targets("time") is targets("time")
+    write_lock(settings.lock_file, {"time": locked("time")})
+    assert targets("time").locked == locked("time").image
+    write_lock(settings.lock_file, {})
+    assert targets("time").locked == ""
