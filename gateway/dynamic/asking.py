@@ -9,7 +9,7 @@ from typing import Any
 from gateway.calls import Call
 from gateway.downstream import Downstream
 from gateway.dynamic import consent
-from gateway.dynamic.errors import ConsentDenied, ConsentMoved, ConsentNeeded
+from gateway.dynamic.errors import AddRefused, ConsentDenied, ConsentMoved, ConsentNeeded
 from gateway.errors import CallTimeout, NoChannel
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
@@ -17,13 +17,17 @@ from gateway.sessions import Session
 
 
 async def ask_person(
-    client: Downstream, call: Call, server: LockedServer, accept: Any, params: Mapping[str, Any]
+    client: Downstream, call: Call, server: LockedServer, accept: Any, params: Mapping[str, Any], *, shown: bool
 ) -> dict[str, Any] | None:
-    """None: agreed.  A result: a modern client is asked by it.
+    """None: agreed.  A result: a modern client is asked by it.  ``shown``: only what a person was shown counts.
 
-    Raises ``ConsentNeeded`` (what to send), ``ConsentDenied``, ``ConsentMoved``, ``CallTimeout``.
+    Raises ``AddRefused``, ``ConsentNeeded`` (what to send), ``ConsentDenied``, ``ConsentMoved``, ``CallTimeout``.
     """
     digest = consent.digest(server)
+    if shown and not _asks(client):
+        raise AddRefused(
+            f"{server.name} may only be added by a client that asks a person", remedy="use a client with elicitation"
+        )
     if not _asks(client):
         _by_second_call(server, accept, digest)
         return None
@@ -31,6 +35,8 @@ async def ask_person(
         try:
             answer = await _elicited(client, call, server)
         except NoChannel:  # it can show forms, and has no stream on which to be asked
+            if shown:
+                raise
             _by_second_call(server, accept, digest)
         else:
             _settle(server, answer)

@@ -123,7 +123,8 @@ class Conversations:
             return said(self._added(client, name, "it was added before"))
         server = await self._usable(client, ground, own.wishes, name)
         if name not in ground.selection.servers:  # the operator chose those of the profile
-            asked = await ask_person(client, call, server, given.get("accept"), params)
+            shown = ground.dynamic.consent == "elicitation"
+            asked = await ask_person(client, call, server, given.get("accept"), params, shown=shown)
             if asked is not None:
                 return {"result": asked}
         await self._admit(server)

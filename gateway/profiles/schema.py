@@ -50,11 +50,13 @@ class ServerRules(_Strict):
 
 class Dynamic(_Strict):
     """``persist``: what a client adds or configures is written into this file, for later sessions too.  ``code``: offer
-    ``mcp-code``.  ``servers``: which of those that this profile does not list a client may add."""
+    ``mcp-code``.  ``servers``: which of those that this profile does not list a client may add.  ``consent``: with
+    ``elicitation`` only a client that shows a person the question may add them, and no second call counts."""
 
     persist: bool = False
     code: bool = True
     servers: list[ServerGlob] = Field(default=["*"], max_length=500)
+    consent: Literal["any", "elicitation"] = "any"
 
 
 class Profile(_Strict):

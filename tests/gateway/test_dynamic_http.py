@@ -370,6 +370,23 @@ async def modern(http: Http, name: str, arguments: Any, capabilities: Any = None
     return response.json["result"]
 
 
+async def test_where_the_operator_wants_a_person_asked_a_second_call_is_no_yes(
+    settings: Settings, gateway: Gateway, http: Http
+) -> None:
+    strict = http.at("strict")
+    write(settings, "strict", {"dynamic": {"consent": "elicitation"}})
+    await until(lambda: "strict" in gateway.views.profiles)
+    session = await strict.initialize()
+    for arguments in ({}, {"accept": "sha256:" + "0" * 64}):
+        assert code(await call(strict, session, "mcp-add", name="tides", **arguments)) == "dynamic.add_refused"
+    can = {"elicitation": {}}
+    asked = await modern(strict, "mcp-add", {"name": "tides"}, can)
+    (key,) = asked["inputRequests"]
+    yes = {"inputResponses": {key: {"action": "accept", "content": {"allow": True}}}}
+    done = await modern(strict, "mcp-add", {"name": "tides"}, can, **yes, requestState=asked["requestState"])
+    assert done["structuredContent"]["state"] == "added"
+
+
 async def test_a_modern_client_keeps_what_it_added_by_its_name(http: Http) -> None:
     listed = (await http.modern("tools/list")).json["result"]["tools"]
     assert {t["name"] for t in listed} == OWN
