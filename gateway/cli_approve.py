@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.authorization.approvals import answer, held_calls
 from gateway.authorization.errors import ApprovalUnknown
+from gateway.authorization.held_calls import answer, held_calls
 from gateway.cli_output import visible
 from harbourmaster.core.settings import Settings
 

@@ -21,6 +21,7 @@ from harbourmaster.core.settings import Settings
 from policies.admission import DEFAULT_DENY, Reason
 from policies.errors import PolicyInvalid
 from policies.policy_set import Policy, PolicySet, own_files
+from policies.subsets import Subset, asks_context, asks_name, asks_server
 
 ACTIONS: Final = ("call", "read", "get", "list", "exec")
 OTHER_SERVER: Final = "calls.other-server"  # the shipped policy that has a say about callers of some servers alone
@@ -102,15 +103,15 @@ class CallPolicies:
         approving = [(policy, body) for policy, body in bodies if "approval" in body["annotations"]]
         for policy, body in approving:
             _check_approval(policy, body)
-        self._rules = _Subset((p, b) for p, b in bodies if "approval" not in b["annotations"])
-        self._approvals = _Subset(approving)
-        conditional = [(p, b) for p, b in bodies if _asks_context(b["conditions"])]
-        self._heads = _Subset((p, {**b, "effect": "permit", "conditions": []}) for p, b in conditional)
+        self._rules = Subset((p, b) for p, b in bodies if "approval" not in b["annotations"])
+        self._approvals = Subset(approving)
+        conditional = [(p, b) for p, b in bodies if asks_context(b["conditions"])]
+        self._heads = Subset((p, {**b, "effect": "permit", "conditions": []}) for p, b in conditional)
         asking = {policy.id for policy, _ in conditional}
         self.conditional = bool(asking)
-        self.named = any(_asks_name(body) for _, body in bodies)
-        self._by_server = any(_asks_server(body) for policy, body in bodies if policy.id != OTHER_SERVER)
-        self._unconditional = _Subset(
+        self.named = any(asks_name(body) for _, body in bodies)
+        self._by_server = any(asks_server(body) for policy, body in bodies if policy.id != OTHER_SERVER)
+        self._unconditional = Subset(
             (p, b) for p, b in bodies if p.id not in asking and "approval" not in b["annotations"]
         )
 
@@ -170,54 +171,6 @@ class CallPolicies:
             (allowed or (maybe and not forbidden))
             for (allowed, forbidden), maybe in zip(answers, conditional, strict=True)
         ]
-
-
-class _Subset:
-    """Some of the policies, parsed once, asked together."""
-
-    def __init__(self, chosen: Iterable[tuple[Policy, dict[str, Any]]]) -> None:
-        pairs = list(chosen)
-        self._by_id = {policy.id: policy for policy, _ in pairs}
-        self._approvers = {policy.id: body["annotations"].get("approval") for policy, body in pairs}
-        static = {f"p{position}": body for position, (_, body) in enumerate(pairs)}
-        text = cedarpy.policies_from_json_str(
-            json.dumps({"templates": {}, "staticPolicies": static, "templateLinks": []})
-        )
-        self._parsed = cedarpy.PolicySet.from_str(text)
-
-    def evaluate(self, asked: dict[str, Any], known: Any) -> tuple[bool, tuple[Policy, ...], tuple[str, ...]]:
-        """(allowed, deciding policies, errors); an error refuses: Cedar would skip a ``forbid`` that fails."""
-        answer = cedarpy.is_authorized(asked, self._parsed, known)
-        return answer.allowed, self._named(answer), tuple(str(error) for error in answer.diagnostics.errors)
-
-    def evaluate_all(self, asked: list[dict[str, Any]], known: Any) -> list[tuple[bool, bool]]:
-        """Of each request: (allowed, forbidden by a policy)."""
-        answers = cedarpy.is_authorized_batch(asked, self._parsed, known)
-        return [
-            (a.allowed and not a.diagnostics.errors, not a.allowed and bool(a.diagnostics.reasons)) for a in answers
-        ]
-
-    def matching(self, asked: dict[str, Any], known: Any) -> bool:
-        return bool(self._by_id) and bool(cedarpy.is_authorized(asked, self._parsed, known).diagnostics.reasons)
-
-    def matching_policies(self, asked: dict[str, Any], known: Any) -> tuple[list[tuple[Policy, str]], tuple[str, ...]]:
-        """For a subset of one effect: the policies that hold, with who may approve; and errors."""
-        if not self._by_id:
-            return [], ()
-        answer = cedarpy.is_authorized(asked, self._parsed, known)
-        found = [(policy, str(self._approvers[policy.id] or "")) for policy in self._named(answer)]
-        return found, tuple(str(error) for error in answer.diagnostics.errors)
-
-    def conditional_permits(self, asked: list[dict[str, Any]], known: Any) -> list[bool]:
-        """Of each request: whether a policy of effect ``permit`` among these could match."""
-        if not any(policy.effect == "permit" for policy in self._by_id.values()):
-            return [False] * len(asked)
-        answers = cedarpy.is_authorized_batch(asked, self._parsed, known)
-        return [any(policy.effect == "permit" for policy in self._named(answer)) for answer in answers]
-
-    def _named(self, answer: Any) -> tuple[Policy, ...]:
-        ids = answer.diagnostics.id_annotations_by_reason
-        return tuple(self._by_id[ids[reason]] for reason in sorted(answer.diagnostics.reasons))
 
 
 def builtin_files() -> tuple[tuple[str, str], ...]:
@@ -301,35 +254,3 @@ def _check_approval(policy: Policy, body: dict[str, Any]) -> None:
             remedy=f'write @approval("client") or @approval("operator") on a forbid, in {policy.source}',
             file=policy.source,
         )
-
-
-def _asks_name(value: Any) -> bool:
-    """Whether a policy can tell two things of one server apart that are annotated alike."""
-    if isinstance(value, list):
-        return any(_asks_name(each) for each in value)
-    if not isinstance(value, dict):
-        return False
-    access = value.get(".")
-    if isinstance(access, dict) and access.get("left") == {"Var": "resource"}:
-        return bool(access.get("attr") == "name")
-    scope = value.get("resource")
-    if isinstance(scope, dict) and scope.get("op") == "==":
-        return True
-    return value.get("Var") == "resource" or any(_asks_name(each) for each in value.values())
-
-
-def _asks_server(value: Any) -> bool:
-    """Whether a policy can tell servers apart: by attribute, by scope, or by an entity in its conditions."""
-    if isinstance(value, list):
-        return any(_asks_server(each) for each in value)
-    if not isinstance(value, dict):
-        return False
-    if value.get("attr") == "server" or value.get("type") == "McpServer":
-        return True
-    return any(_asks_server(each) for each in value.values())
-
-
-def _asks_context(value: Any) -> bool:
-    if isinstance(value, dict):
-        return value.get("Var") == "context" or any(_asks_context(each) for each in value.values())
-    return isinstance(value, list) and any(_asks_context(each) for each in value)

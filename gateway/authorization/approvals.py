@@ -8,9 +8,7 @@ made by the command line, what a person said.  A gateway that ended takes its he
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.authorization.errors import ApprovalDenied, ApprovalTimeout
+from gateway.authorization.held_calls import answers, forget, hold
 from gateway.calls import Call
 from gateway.downstream import Downstream
 from gateway.index import Route
@@ -26,7 +25,6 @@ from gateway.messages import notification
 from gateway.modern import ModernClient, fingerprint
 from gateway.sessions import Session
 from harbourmaster.core.errors import HarbourError
-from harbourmaster.core.files import SECRET_MODE, make_private_dir, write_atomic
 from harbourmaster.core.redaction import IN_USE
 from policies.authorization import Decision
 
@@ -120,20 +118,18 @@ class Approvals:
     ) -> None:
         held = secrets.token_hex(4)
         until = time.time() + self._deadline_s
-        await asyncio.to_thread(self._write, held, _facts(client, route, params, decision, until))
+        await asyncio.to_thread(hold, self._folder, held, _facts(client, route, params, decision, until))
         self._note(client, route, decision, "held", held)
         _tell(call, params, held)
         try:
             await self._decided(client, call, route, decision, held, until)
         finally:
-            for path in (self._folder / held).with_suffix(".json"), *_answers(self._folder, held):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            forget(self._folder, held)
 
     async def _decided(
         self, client: Downstream, call: Call, route: Route, decision: Decision, held: str, until: float
     ) -> None:
-        yes, no = _answers(self._folder, held)
+        yes, no = answers(self._folder, held)
         while time.time() < until:
             if call.turn.done():  # the client gave up
                 await call.turn
@@ -144,10 +140,6 @@ class Approvals:
                 return
             await asyncio.sleep(LOOK_S)
         raise self._late(client, route, decision, held)
-
-    def _write(self, held: str, facts: dict[str, Any]) -> None:
-        make_private_dir(self._folder)
-        write_atomic((self._folder / held).with_suffix(".json"), json.dumps(facts).encode(), mode=SECRET_MODE)
 
     # -- what was said
 
@@ -192,37 +184,6 @@ def print_of(call: Call, params: dict[str, Any]) -> str:
     return fingerprint(call.method, params)
 
 
-def held_calls(folder: Path) -> list[dict[str, Any]]:
-    """What waits now, oldest first; files of gateways that ended and what is late are left out."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            facts = json.loads(path.read_bytes())
-            if facts["until"] > time.time() and _alive(facts["pid"]):
-                found.append({"id": path.stem, **facts})
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return sorted(found, key=lambda facts: facts["since"])
-
-
-def answer(folder: Path, held: str, yes: bool) -> None:
-    write_atomic(_answers(folder, held)[0 if yes else 1], b"", mode=SECRET_MODE)
-
-
-def _answers(folder: Path, held: str) -> tuple[Path, Path]:
-    return folder / f"{held}.yes", folder / f"{held}.no"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _can_ask(client: Downstream) -> bool:
     """Whether the client shows its user a form (2025-11-25, client/elicitation: an empty capability means forms)."""
     able = client.capabilities.get("elicitation")
@@ -254,7 +215,6 @@ def _facts(
         "because": [{"policy": reason.policy, "reason": reason.reason} for reason in decision.approval],
         "since": time.time(),
         "until": until,
-        "pid": os.getpid(),
     }
 
 

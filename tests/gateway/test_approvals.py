@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.authorization.approvals import answer, held_calls
+from gateway.authorization.held_calls import answer, held_calls
 from gateway.gateway import Gateway
 from harbourmaster.cli import main
 from harbourmaster.core.settings import Settings
