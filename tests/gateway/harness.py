@@ -13,8 +13,8 @@ from typing import Any
 
 from gateway.gateway import Gateway
 from gateway.lock import LockedServer, pin_of
-from gateway.profiles.files import ProfileFiles
 from gateway.principals import Principal
+from gateway.profiles.files import ProfileFiles
 from gateway.serve import bind, http_server
 from gateway.tokens import TokenStore
 from harbourmaster.core.digests import sha256
