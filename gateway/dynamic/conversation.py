@@ -168,7 +168,7 @@ class Conversations:
         if any(card["name"] == name for card in found):
             return NotBuilt(
                 f"{name} is in the catalog, and nothing here has verified it",
-                remedy=f"a person can have it built and locked: hm up --servers {name}",
+                remedy=f"a person can have it verified and locked: hm catalog add {name}; a starter server: hm up --servers {name}",
             )
         return NotFound(f"no server is called {name}", remedy="look for one: mcp-find")
 
