@@ -6,18 +6,23 @@ the answer and the client: interceptors again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway.authorization import quotas
-from gateway.authorization.approvals import Approvals, is_ours, print_of
+from gateway.authorization.approvals import Approvals, Record, is_ours, print_of
 from gateway.authorization.authorizer import Authorizer
 from gateway.authorization.errors import CallRefused
+from gateway.authorization.quotas import LimitRule, Quotas
 from gateway.authorization.things import OURS
 from gateway.calls import Call
 from gateway.downstream import Downstream
 from gateway.index import Index, Route
+from gateway.interceptors.config import Hook, InterceptorsConfig
+from gateway.interceptors.hooks import Ask, Hooks
 from gateway.interceptors.pipeline import Pipeline
-from policies.authorization import Decision
+from harbourmaster.core.settings import Settings
+from policies.authorization import CallPolicies, Decision
 
 
 class Gatekeeper:
@@ -25,6 +30,19 @@ class Gatekeeper:
         self.authorizer = authorizer
         self.pipeline = pipeline
         self._approvals = approvals
+
+    @classmethod
+    def of(cls, settings: Settings, record: Record, in_sandbox: Callable[[Hook], Ask]) -> Gatekeeper:
+        """As config.toml and HM_HOME/policies/calls say; raises what is wrong with them."""
+        limits = Quotas(LimitRule.read(settings.gateway_limits))
+        config = InterceptorsConfig.read(settings.interceptors)
+        hooks = Hooks(config.custom, in_sandbox) if config.custom else None
+        approvals = Approvals(settings.approvals_dir, record, settings.approval_deadline_s)
+        return cls(Authorizer(CallPolicies.load(settings), limits), Pipeline(config, hooks), approvals)
+
+    async def close(self) -> None:
+        if self.pipeline.hooks is not None:
+            await self.pipeline.hooks.close()
 
     def offered(self, client: Downstream) -> Index:
         """What ``client`` is shown of what its profile serves."""

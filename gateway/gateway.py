@@ -12,9 +12,7 @@ from typing import Any
 
 from gateway import sdk
 from gateway.admission import Admissions, Admit, AdmitRelaxed
-from gateway.authorization.approvals import Approvals
-from gateway.authorization.authorizer import Authorizer, PolicyWatch
-from gateway.authorization.quotas import LimitRule, Quotas
+from gateway.authorization.authorizer import PolicyWatch
 from gateway.calls import Outlet
 from gateway.downstream import Downstream
 from gateway.drift import Drift
@@ -28,9 +26,8 @@ from gateway.gatekeeper import Gatekeeper
 from gateway.happenings import Happenings
 from gateway.held import HeldFiles
 from gateway.index import Index
-from gateway.interceptors.config import Hook, InterceptorsConfig
-from gateway.interceptors.hooks import Ask, Hooks
-from gateway.interceptors.pipeline import Pipeline
+from gateway.interceptors.config import Hook
+from gateway.interceptors.hooks import Ask
 from gateway.interceptors.sandboxed import SandboxedHook
 from gateway.leases import Leases, Stamp, unstamped
 from gateway.limits import LIMITS
@@ -120,7 +117,8 @@ class Gateway:
         )
         self._held = HeldFiles(settings.held_dir)
         self._notes: set[asyncio.Task[None]] = set()
-        self._gate = self._gatekeeper()
+        self._policies = PolicyWatch(settings)
+        self._gate = Gatekeeper.of(settings, self.recorder.call, self._in_sandbox)
         self._forwarder = Forwarder(
             self.leases,
             self._admissions,
@@ -165,16 +163,6 @@ class Gateway:
         self.metrics.recorded(record)
         self.happenings.recorded(record)
 
-    def _gatekeeper(self) -> Gatekeeper:
-        settings = self.settings
-        self._policies = PolicyWatch(settings)
-        limits = Quotas(LimitRule.read(settings.gateway_limits))
-        config = InterceptorsConfig.read(settings.interceptors)
-        self._hooks = Hooks(config.custom, self._in_sandbox) if config.custom else None
-        approvals = Approvals(settings.approvals_dir, self.recorder.call, settings.approval_deadline_s)
-        self._authorizer = Authorizer(CallPolicies.load(settings), limits)
-        return Gatekeeper(self._authorizer, Pipeline(config, self._hooks), approvals)
-
     def _in_sandbox(self, hook: Hook) -> Ask:
         """An interceptor that is an MCP server: its tool ``intercept``, asked by a session of the gateway's own."""
         return SandboxedHook(hook, self).ask
@@ -207,8 +195,7 @@ class Gateway:
             await asyncio.wait(self._notes)
         await self._keep_habits()
         await self._admissions.close()
-        if self._hooks is not None:
-            await self._hooks.close()
+        await self._gate.close()
         if self.traces is not None:
             await self.traces.close()
         self.recorder.event(event="stop")
@@ -377,11 +364,11 @@ class Gateway:
     @property
     def policies(self) -> CallPolicies:
         """Those that decide about calls now."""
-        return self._authorizer.policies
+        return self._gate.authorizer.policies
 
     def decide_by(self, policies: CallPolicies) -> None:
         """Decide by these from now on; clients hear that what they are offered may have changed."""
-        self._authorizer.policies = policies
+        self._gate.authorizer.policies = policies
         for client in self.clients():
             for change in _LISTS:
                 client.announce(change)
