@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog.entries import find_entry
+from gateway.authorization.errors import ApprovalUnknown
+from gateway.authorization.held_calls import answer, held_calls
 from gateway.cli_errors import ServerUnknown
 from gateway.cli_profile_values import assigned
 from gateway.lock import LockedServer, read_lock, update_lock
@@ -54,6 +56,20 @@ def switch(harbour: Harbour, who: Who, name: str, *, on: bool) -> bool:
 
     update_lock(harbour.settings.lock_file, change)
     return bool(changed)
+
+
+def waiting(harbour: Harbour, who: Who) -> list[dict[str, Any]]:
+    """Calls that a policy holds until a person says yes; what they carry is for those who may answer."""
+    held = held_calls(harbour.settings.approvals_dir)
+    return held if who.may("operator") else [{**call, "arguments": ""} for call in held]
+
+
+def answer_call(harbour: Harbour, who: Who, identity: str, *, yes: bool) -> None:
+    """As `hm approve yes|no ID`.  Raises ``ApprovalUnknown``."""
+    if identity not in {call["id"] for call in held_calls(harbour.settings.approvals_dir)}:
+        raise ApprovalUnknown("no such call waits", remedy="it was answered, or given up: see hm approve ls")
+    note(harbour, who, "call_allowed" if yes else "call_refused", id=identity)
+    answer(harbour.settings.approvals_dir, identity, yes)
 
 
 def is_starter(settings: Settings, name: str) -> bool:

@@ -1,8 +1,9 @@
-"""Known vulnerabilities on a server's page, and what a person says about one."""
+"""What people decide: about a known vulnerability, and about a call that waits for them."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sqlalchemy import delete
 from catalog.models import Advisory, VexStatement
 from catalog.store import touch
 from catalog.vulnerabilities.advisories import import_advisories
+from gateway.authorization.held_calls import forget, hold
 from tests.web.conftest import Console
 from tests.web.test_console_access import form_of
 
@@ -74,3 +76,36 @@ def test_only_an_admin_judges(affected: Console) -> None:
     withdrawn = admin.post("/api/vulnerabilities/withdraw", json={"server": "papered", "vulnerability": "PYSEC-2026-7"})
     assert withdrawn.status_code == 200
     assert admin.get("/api/servers/papered").json()["vulnerabilities"]["affecting"] == 1
+
+
+@pytest.fixture
+def held(console: Console) -> Iterator[str]:
+    """A call that a gateway (this process) holds."""
+    folder, now = console.settings.approvals_dir, time.time()
+    because = [{"policy": "ask.writes", "reason": "it writes <b>files</b>"}]
+    facts = {"principal": "laptop", "client": "<i>robot</i>", "server": "papered", "tool": "chart", "because": because}
+    hold(folder, "0badcafe", {**facts, "arguments": '{"path": "/tmp/x"}', "since": now, "until": now + 300})
+    yield "0badcafe"
+    forget(folder, "0badcafe")
+
+
+def test_a_call_that_waits_is_shown_with_its_reason_and_answered(console: Console, held: str) -> None:
+    person = console.person("operator")
+    page = person.get("/running/waiting").text
+    for words in ("&lt;i&gt;robot&lt;/i&gt;", "it writes &lt;b&gt;files&lt;/b&gt;", "/tmp/x", "Allow this one call"):
+        assert words in page
+    data = {"id": held, "answer": "yes", "_form": form_of(person)}
+    assert person.post("/do/call/answer", data=data).headers["location"] == "/running?done=allowed"
+    assert (console.settings.approvals_dir / f"{held}.yes").exists()
+    assert not (console.settings.approvals_dir / f"{held}.no").exists()
+
+
+def test_a_viewer_sees_that_a_call_waits_and_not_what_it_carries(console: Console, held: str) -> None:
+    viewer = console.bearer("viewer")
+    assert [(w["id"], w["arguments"]) for w in viewer.get("/api/waiting").json()] == [(held, "")]
+    assert viewer.post(f"/api/waiting/{held}/allow").json()["error"]["code"] == "console.role"
+    operator = console.bearer("operator")
+    assert operator.post("/api/waiting/..%2F..%2Fx/allow").status_code == 404
+    assert operator.post("/api/waiting/deadbeef/allow").json()["error"]["code"] == "approval.unknown"
+    assert operator.post(f"/api/waiting/{held}/refuse").json() == {"refused": held}
+    assert (console.settings.approvals_dir / f"{held}.no").exists()

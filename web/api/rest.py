@@ -12,7 +12,7 @@ from catalog.cli_output import page_dict
 from gateway.lock import read_lock
 from harbourmaster.core import audit
 from harbourmaster.core.audit_search import matcher, search
-from web import connecting
+from web import connecting, deeds
 from web.pages.audit import find
 from web.pages.catalog import asked_for
 from web.render import harbour_of
@@ -97,6 +97,12 @@ def underway(request: Request, who: ApiViewer) -> Json | None:
 def calls(request: Request, who: ApiViewer, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[Json]:
     """The newest calls on record, oldest first."""
     return search(harbour_of(request).settings.audit_dir, matcher(["kind=call"]), limit)
+
+
+@router.get("/waiting")
+def waiting(request: Request, who: ApiViewer) -> list[Json]:
+    """Calls that wait for a person, as `hm approve ls --json`; arguments for operators alone."""
+    return deeds.waiting(harbour_of(request), who)
 
 
 @router.get("/changes")

@@ -25,6 +25,11 @@ LOOK_S = 0.5  # how often the trail is looked at for a listener, as `hm audit ta
 ALIVE_EVERY = 30  # looks without news before a comment is sent, which tells us of a listener that left
 MAX_LISTENERS = 16  # streams at a time; each is a look at a file twice a second
 
+DONE = {
+    "stopped": "The sandbox is stopped and removed.",
+    "allowed": "The call goes on.",
+    "refused": "The call was refused.",
+}
 CALLS = matcher(["kind=call"])
 
 
@@ -35,7 +40,8 @@ def running(request: Request, who: Viewer, done: str = "") -> Response:
         "report": harbour.report(),
         "calls": list(reversed(search(harbour.settings.audit_dir, CALLS, SHOWN_CALLS))),
         "underway": harbour.underway(),
-        "notice": {"stopped": "The sandbox is stopped and removed."}.get(done, ""),
+        "waiting": deeds.waiting(harbour, who),
+        "notice": DONE.get(done, ""),
     }
     return page(request, who, "running.html", context | docks(harbour))
 
@@ -43,6 +49,18 @@ def running(request: Request, who: Viewer, done: str = "") -> Response:
 @router.get("/running/sandboxes")
 def sandboxes(request: Request, who: Viewer) -> Response:
     return page(request, who, "sandboxes.html", docks(harbour_of(request)))
+
+
+@router.get("/running/waiting")
+def waiting(request: Request, who: Viewer) -> Response:
+    return page(request, who, "waiting.html", {"waiting": deeds.waiting(harbour_of(request), who)})
+
+
+@router.post("/do/call/answer")
+def answer_call(request: Request, who: Operator, form: CheckedForm) -> Response:
+    yes = form.get("answer") == "yes"
+    deeds.answer_call(harbour_of(request), who, form.get("id"), yes=yes)
+    return RedirectResponse(f"/running?done={'allowed' if yes else 'refused'}", 303)
 
 
 def docks(harbour: Harbour) -> dict[str, Any]:
