@@ -1,13 +1,15 @@
-"""Ordinary clients that know nothing of relays: Node's fetch and Python's httpx, in the images of real servers."""
+"""Ordinary clients that know nothing of relays: Node's fetch, Python's httpx and a PostgreSQL client, in the images of real servers."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -19,6 +21,7 @@ from registry.pipeline import build_all
 from registry.schema import load_entries
 from sandbox.engine import Engine
 from sandbox.profile import Profile
+from tests.catalog.conftest import PostgresCluster
 from tests.fixtures.known_images import only_known_images
 from tests.sandbox.egress_world import World, serving
 
@@ -46,8 +49,9 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     lent = os.environ.get("HM_TEST_HOME", "")
     settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
     with only_known_images(engine.client, keep=bool(lent)):
-        results = build_all(settings, engine, load_entries(settings.servers_dir, ("everything", "fetch")))
-        yield {"node": results["everything"].image_id, "python": results["fetch"].image_id}
+        results = build_all(settings, engine, load_entries(settings.servers_dir, ("everything", "fetch", "postgres")))
+        names = {"node": "everything", "python": "fetch", "postgres": "postgres"}
+        yield {name: results[server].image_id for name, server in names.items()}
 
 
 @pytest.fixture
@@ -123,6 +127,57 @@ async def test_httpx_reaches_its_host_with_verified_tls_and_no_other(
     refused = {r["host"]: r["code"] for r in await world.recorded("refuse", 2)}
     # The listener's own address asks for no server name
     assert refused == {"other.test": "egress.host_denied", "api.test": "egress.name_mismatch"}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PostgresCluster]:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL in /usr/lib/postgresql (Debian: apt-get install postgresql)")
+    cluster = PostgresCluster(found[-1].parent)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
+async def query(world: World, image: str, url: str) -> dict[str, Any]:
+    """The starter server's answer, in a sandbox with one rule."""
+    box = await world.box("db.test:5432", image=image, command=("mcp-server-postgres", url))
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    await box.ask(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}))
+    assert box.sandbox is not None
+    box.sandbox.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
+    call = {"name": "query", "arguments": {"sql": "SELECT 6 * 7 AS answer"}}
+    reply: dict[str, Any] = json.loads(
+        await box.ask(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}))
+    )
+    return reply
+
+
+async def test_a_postgresql_client_reaches_its_database_and_no_other(
+    world: World, images: dict[str, str], cluster: PostgresCluster
+) -> None:
+    async def to_database(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(f"{cluster.home}/.s.PGSQL.5432")
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+    async with serving(to_database) as port:
+        world.names.put("db.test", [("127.0.0.1", port)])
+        place = f"postgresql://{cluster.user}@{{}}/postgres"
+        answer = await query(world, images["postgres"], place.format("db.test:5432"))
+        other_port = await query(world, images["postgres"], place.format("db.test:5433"))
+        other_host = await query(world, images["postgres"], place.format("other.test:5432"))
+    assert "42" in answer["result"]["content"][0]["text"]
+    assert "ECONNREFUSED" in json.dumps(other_port)
+    assert "ENOTFOUND" in json.dumps(other_host)
+    opened = {(r["host"], r["port"]) for r in await world.recorded("open")}
+    assert opened == {("db.test", 5432)}
 
 
 async def test_a_client_that_obeys_proxy_variables_reaches_what_only_a_wildcard_allows(
