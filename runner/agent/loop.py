@@ -93,6 +93,7 @@ class _Turn:
     calls: list[Call] = field(default_factory=list)
     reason: str = ""
     invalid: str = ""  # why the model's call never became one
+    offered: bool = True  # could it call tools?
 
 
 class _Run:
@@ -155,7 +156,7 @@ class _Run:
     async def _ask(self, choice: str) -> _Turn:
         self._spent.rounds += 1
         self._tell(RoundBegun(self._spent.rounds))
-        turn = _Turn()
+        turn = _Turn(offered=choice != "none")
         most = min(self._agent.options.get("max_tokens") or self._spent.tokens_left, self._spent.tokens_left)
         options = {**self._agent.options, "max_tokens": most}
         question = Question(self._messages, list(self._tools.values()), options, choice, self._agent.parallel)
@@ -212,7 +213,8 @@ class _Run:
         """The run's end, if these calls are it."""
         for call in turn.calls:
             self._tell(CallAsked(call))
-        objections = {c.id: objection(c, self._tools) for c in turn.calls}
+        known = self._tools if turn.offered else {}  # servers may call tools all the same
+        objections = {c.id: objection(c, known) for c in turn.calls}
         good = [c for c in turn.calls if not objections[c.id]]
         for call in turn.calls:
             if why := objections[call.id]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runner.service import Runner
 
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)  # a load and a long prompt come before the first byte
-MAX_LINE = 1 << 20  # characters of one event
+MAX_LINE = 8 << 20  # bytes of one event
 MAX_CALLS = 64  # of one answer
 
 ModelEvent = Text | Call | Done
@@ -90,10 +90,10 @@ class OpenAIModel:
             ):
                 if response.status_code >= 400:
                     raise _error(await response.aread(), response.status_code)
-                async for line in response.aiter_lines():
-                    for event in collector.read(line):
+                async for line in _lines(response):
+                    for event in _checked(collector.read, line):
                         yield event
-        except httpx2.TransportError as e:
+        except httpx2.HTTPError as e:
             raise RunnerDown(
                 f"no model answers at {self.url}: {e}", remedy="start one: hm model serve, or give --url"
             ) from e
@@ -124,6 +124,29 @@ def _choice(choice: str) -> Any:
     return {"type": "function", "function": {"name": choice[1:]}} if choice.startswith("=") else choice
 
 
+async def _lines(response: httpx2.Response) -> AsyncGenerator[str, None]:
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE:
+            raise EngineFailed(
+                f"the model's server sent an event of over {MAX_LINE} bytes", remedy="use another server"
+            )
+        for line in lines:
+            yield line.decode(errors="replace")
+
+
+def _checked(read: Callable[[str], list[Text]], line: str) -> list[Text]:
+    """What another server sends may have any shape."""
+    try:
+        return read(line)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
+        raise EngineFailed(
+            f"the model's server sent an event that is none of OpenAI's ({type(e).__name__})",
+            remedy="use another server",
+        ) from e
+
+
 class _Collector:
     """The pieces of a streamed answer (OpenAI API reference, "chat completion chunk"); calls come whole at its end."""
 
@@ -134,14 +157,7 @@ class _Collector:
     def read(self, line: str) -> list[Text]:
         if not line.startswith("data:") or line[5:].strip() in ("", "[DONE]"):
             return []
-        if len(line) > MAX_LINE:
-            raise EngineFailed("the model's server sent an event without end")
-        try:
-            body = json.loads(line[5:])
-        except ValueError:
-            raise EngineFailed("the model's server sent an event that is not JSON") from None
-        if not isinstance(body, dict):
-            return []
+        body = json.loads(line[5:])
         if "error" in body:
             raise _error(line[5:].encode(), 502)
         if isinstance(usage := body.get("usage"), dict):

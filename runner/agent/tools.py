@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,7 @@ from runner.errors import ToolsRefused, ToolsUnavailable
 
 CALL_S = 180.0  # over the gateway's own limit for a call, so that its explanation comes first
 CONNECT_S = 5.0
+LIST_S = 30.0  # for the handshake and the list of tools; a gateway starts no server for them
 # A session is the run's own: its sandboxes end with it, and no other run of the same token shares what servers remember.
 # Revisions without sessions have nothing like it.
 MODE = "legacy"
@@ -55,9 +57,10 @@ async def connect(url: str, token: str, *, headers: dict[str, str] | None = None
         status = _Status()
         carrier.event_hooks = {"response": [status.note]}
         try:
-            transport = streamable_http_client(url, http_client=carrier)
-            client = await stack.enter_async_context(Client(transport, client_info=_INFO, mode=MODE))
-            tools = await _tools(client)
+            async with asyncio.timeout(LIST_S):
+                transport = streamable_http_client(url, http_client=carrier)
+                client = await stack.enter_async_context(Client(transport, client_info=_INFO, mode=MODE))
+                tools = await _tools(client)
         except (MCPError, httpx2.HTTPError, OSError, ExceptionGroup) as e:
             raise _no_tools(url, e, status.last) from e
         try:

@@ -16,6 +16,7 @@ import pytest
 from gateway.tokens import TokenStore
 from harbourmaster.compose import starter
 from harbourmaster.core.settings import Settings
+from runner.agent import tools
 from runner.agent.console import parse_fixed
 from runner.agent.gateway import gateway_token, gateway_url
 from runner.agent.tools import connect
@@ -204,6 +205,22 @@ def test_the_gateway_s_default_token_is_found_where_the_gateway_keeps_it(setting
     assert gateway_token(settings) == ""
     made = TokenStore(settings.tokens_file).default()
     assert gateway_token(settings) == made
+
+
+async def test_a_gateway_that_says_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "LIST_S", 0.2)
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        with pytest.raises(ToolsUnavailable, match="no gateway answers"):
+            async with connect(f"http://127.0.0.1:{port}/mcp", "x"):
+                pass
 
 
 async def test_a_wrong_token_and_a_missing_gateway_are_named(settings: Settings) -> None:
