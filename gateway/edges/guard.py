@@ -57,6 +57,7 @@ class HttpRefusal(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
         self.headers = list(headers)
         data: dict[str, Any] = {"code": code, **({"remedy": remedy} if remedy else {})}
         self.body = encode({"jsonrpc": "2.0", "id": None, "error": {"code": rpc, "message": message, "data": data}})

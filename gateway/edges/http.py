@@ -77,6 +77,7 @@ class HttpEdge:
         try:
             await self._serve(scope, receive, send)
         except HttpRefusal as e:
+            self._gateway.metrics.refusals[e.code] += 1
             await send_body(send, e.status, e.body, e.headers)
         except ProfileError as e:
             refusal = HttpRefusal(e.status, e.code, e.message, remedy=e.remedy)

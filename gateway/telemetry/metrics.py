@@ -26,6 +26,7 @@ class Metrics:
         self.calls: Counter[Labels] = Counter()
         self.codes: Counter[str] = Counter()
         self.findings: Counter[Labels] = Counter()
+        self.refusals: Counter[str] = Counter()  # at the HTTP edge, by code
         self.events: Counter[Labels] = Counter()
         self._durations: dict[Labels, list[float]] = {}
 
@@ -65,11 +66,13 @@ class Metrics:
         calls = [(dict(zip(names, key, strict=True)), n) for key, n in sorted(self.calls.items())]
         codes = [({"code": key}, n) for key, n in sorted(self.codes.items())]
         found = [({"kind": kind, "what": what}, n) for (kind, what), n in sorted(self.findings.items())]
+        refused = [({"code": key}, n) for key, n in sorted(self.refusals.items())]
         events = [({"kind": kind, "event": event}, n) for (kind, event), n in sorted(self.events.items())]
         return [
             ("harbourmaster_calls_total", "counter", "Calls by how they ended.", calls),
             ("harbourmaster_failures_total", "counter", "Calls that failed or were refused, by code.", codes),
             ("harbourmaster_findings_total", "counter", "What interceptors found in calls and answers.", found),
+            ("harbourmaster_http_refusals_total", "counter", "Requests that were no calls yet, by code.", refused),
             ("harbourmaster_events_total", "counter", "Other audit records of the gateway.", events),
         ]
 

@@ -321,6 +321,16 @@ async def test_metrics_need_a_token_that_may_read_them_and_no_more(http: Http, g
     assert (await reader.call(session, "tools/list"))["result"]["tools"] == []
 
 
+async def test_who_knocks_with_wrong_tokens_is_counted_without_what_they_said(http: Http) -> None:
+    for token in ("Bearer hm_guess-1", "Bearer hm_guess-2"):
+        await http.request(body=rpc("ping"), Authorization=token)
+    await http.request("GET", "/healthz", Host="rebound.example")
+    text = (await http.request("GET", "/metrics")).body
+    found = read(text)["harbourmaster_http_refusals_total"]
+    assert found == {key(code="auth.invalid"): 2, key(code="http.wrong_host"): 1}
+    assert b"guess" not in text
+
+
 def test_a_histogram_adds_up() -> None:
     metrics = Metrics()
     for milliseconds in (0.5, 1, 3, 99_999):
