@@ -190,7 +190,10 @@ def login_now(settings: Settings, name: str, login: Login) -> Grant:
 
 def logout(settings: Settings, name: str) -> bool:
     """Forget the grant; whether there was one."""
-    return _vault(settings, name).drop()
+    gone = _vault(settings, name).drop()
+    if gone:
+        _record(settings, {"kind": "login", "event": "logout", "server": name})
+    return gone
 
 
 async def _with(settings: Settings, work: Callable[[Remotes], Awaitable[T]]) -> T:
@@ -222,7 +225,10 @@ async def _login(settings: Settings, remotes: Remotes, line: LockedServer, login
     web = remotes.web(line.name, spec)
     redirect: Redirect
     async with login.redirect(before) as redirect:
-        return await log_in(spec, web, vault, redirect, challenge=challenge, scopes=login.scopes)
+        grant = await log_in(spec, web, vault, redirect, challenge=challenge, scopes=login.scopes)
+    said = {"issuer": grant.client.issuer, "scopes": list(grant.scopes), "host": spec.host}
+    await asyncio.to_thread(_record, settings, {"kind": "login", "event": "login", "server": line.name, **said})
+    return grant
 
 
 def _vault(settings: Settings, name: str) -> Vault:
@@ -236,9 +242,15 @@ def _agree(question: str, *, yes: bool) -> None:
 
 def record(settings: Settings, line: LockedServer) -> None:
     """On record before it is done."""
+    host = parse(line.run["remote"]).host
+    _record(
+        settings, {"kind": "pin", "event": "update", "server": line.name, "image": "", "pin": line.pin, "host": host}
+    )
+
+
+def _record(settings: Settings, body: dict[str, Any]) -> None:
     audit = AuditLog(settings.audit_dir)
     try:
-        body = {"kind": "pin", "event": "update", "server": line.name, "image": "", "pin": line.pin}
-        audit.append_durably({**body, "host": parse(line.run["remote"]).host})
+        audit.append_durably(body)
     finally:
         audit.close()

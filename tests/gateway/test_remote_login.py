@@ -27,6 +27,7 @@ from gateway.remote.oauth.login import log_in
 from gateway.remote.oauth.metadata import AuthServer, Challenge, Resource, auth_server_of, challenge_of, resource_of
 from gateway.remote.oauth.redirect import Listener, Pasted
 from gateway.remote.spec import OAuthSpec, RemoteSpec
+from harbourmaster.core.audit import tail
 from harbourmaster.core.secrets import SecretId, SecretStore
 from harbourmaster.core.settings import Settings
 from harbourmaster.up import remote as up_remote
@@ -209,7 +210,9 @@ async def test_hm_server_add_logs_in_shows_locks_and_serves(settings: Settings, 
         assert [t["name"] for t in line.listing["tools"]] == ["echo"]
         assert any(guard.url in text for text in said)
         assert await asyncio.to_thread(up_remote.relisted, settings, "far") == line
-        assert up_remote.logout(settings, "far")
+        assert await asyncio.to_thread(up_remote.logout, settings, "far")
+        recorded = [(r["kind"], r["event"]) for r in tail(settings.audit_dir, 10)]
+        assert recorded == [("login", "login"), ("pin", "update"), ("login", "logout")]
 
 
 # -- cheats
