@@ -13,7 +13,7 @@ from harbourmaster.core.errors import HarbourError
 from registry import addresses
 from registry.schema import ENTRY_FILE, Entry, parse_entry
 
-READER = 2
+READER = 3
 MEDIA_TYPE = "application/vnd.harbourmaster.server+yaml"
 DigestOf = Callable[[str], str]
 """``time:1.0`` -> the digest of its image, or nothing when it was not built here."""
@@ -58,7 +58,7 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
         keywords=entry.origin,
         homepage=entry.remote.url if entry.remote else "",
         tools=tuple(ToolRecord(t.name, t.description or "") for t in entry.tools),
-        images=(ImageRecord(entry.ref, digest),) if digest else (),
+        images=_images(entry, digest),
         permissions=Permissions(
             network="remote" if entry.remote else "hosts" if hosts else "none",
             hosts=hosts,
@@ -70,3 +70,13 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
             long_lived=entry.run.long_lived,
         ),
     )
+
+
+def _images(entry: Entry, digest: str) -> tuple[ImageRecord, ...]:
+    """A publisher's image as the entry pins it, known by the manifest that lies here where it was looked into; else what
+    was built here; of tool images each."""
+    if entry.image:
+        return (ImageRecord(entry.image, digest or entry.pinned),)
+    own = (ImageRecord(entry.ref, digest),) if digest else ()
+    tools = (tool.container.image for tool in entry.tools if tool.container)
+    return own + tuple(ImageRecord(image, image.partition("@")[2]) for image in tools)

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from catalog.entries import find_entry
 from catalog.evidence import record_evidence
-from catalog.models import EntryVersion, Image
+from catalog.models import EntryVersion, Image, Source
 from catalog.sources import docker_catalog, ours, serverfile
 from catalog.sources.documents import parse_json, parse_yaml
 from catalog.sources.tiles import submission_of
@@ -61,6 +61,7 @@ def offer(store: Store, name: str, source: str = "") -> Offer:
         where = (EntryVersion.entry_id == found.id, col(EntryVersion.is_latest))
         version = session.exec(select(EntryVersion).where(*where)).one()
         images = session.exec(select(Image).where(Image.version_id == version.id)).all()
+        kind = session.get_one(Source, found.source_id).kind
     document = _document(name, version.media_type, version.document)
     entry = parse_entry(Path(name) / ENTRY_FILE, document)
     published = next((image.reference for image in images if "@" in image.reference), "")
@@ -69,7 +70,8 @@ def offer(store: Store, name: str, source: str = "") -> Offer:
             f"{name} has no image to pull (type {entry.type}, tier {entry.tier})",
             remedy="what lies in a folder is built: hm registry build --root; tool images are only exported",
         )
-    return Offer(entry, document, published if version.media_type == ours.MEDIA_TYPE else "")
+    papered = kind == "oci" and version.media_type == ours.MEDIA_TYPE
+    return Offer(entry, document, published if papered else "")
 
 
 def _document(name: str, media_type: str, document: bytes) -> bytes:

@@ -22,13 +22,13 @@ def confirm(entry: Entry) -> Confirmed:
     if entry.remote is not None:
         found = remote.look_up(entry.remote.url, transport=entry.remote.transport, private=bool(entry.remote.private))
         return Confirmed(f"{entry.remote.url} answers", found.notes)
-    if entry.tier == "community" and entry.image:
-        digest, _ = Remote().describe(entry.image)
-        _same(entry, "the image's digest", entry.pinned, digest)
-        return Confirmed(f"its registry serves {digest}")
-    if entry.source is None or entry.tier != "built":
-        return Confirmed("each tool names its image by digest")
-    return _package(entry)
+    if entry.tier == "built":
+        return _package(entry)
+    images = [entry.image] if entry.image else [t.container.image for t in entry.tools if t.container]
+    for image in dict.fromkeys(images):
+        digest, _ = Remote().describe(image)
+        _same(entry, f"the digest of {image.partition('@')[0]}", image.partition("@")[2], digest)
+    return Confirmed(f"its registry serves {', '.join(dict.fromkeys(images))}")
 
 
 def _package(entry: Entry) -> Confirmed:

@@ -434,3 +434,23 @@ def test_at_the_prompt_an_empty_answer_takes_what_was_found(
     assert (entry.meta.category, entry.run.network.hosts) == ("communication", ["api.example.com:443"])
     assert entry.test is not None
     assert entry.test.calls[0].tool == "greet"
+
+
+def test_every_image_of_a_tool_image_entry_is_looked_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with OciServer() as server:
+        layout = OciLayout(tmp_path / "image")
+        digest = put_image(layout, files(hello=b"hi"), tag="x")
+        Remote().push(layout, digest, f"{server.host}/acme/fetch:1")
+        folder = tmp_path / "servers" / "ahoy"
+        folder.mkdir(parents=True)
+        head = COMMUNITY.partition("image:")[0].format().replace("type: server", "type: poci")
+        tool = "  - {{name: {name}, container: {{image: '{image}'}}}}\n"
+        there = tool.format(name="a", image=f"{server.host}/acme/fetch:1@{digest}")
+        (folder / "server.yaml").write_text(f"{head}tools:\n{there}")
+        assert hm("check", "ahoy", "--root", str(folder.parent)) == 0
+
+        gone = tool.format(name="b", image=f"{server.host}/acme/fetch:1@sha256:{'7' * 64}")
+        (folder / "server.yaml").write_text(f"{head}tools:\n{there}{gone}")
+        assert hm("check", "ahoy", "--root", str(folder.parent)) == 1
+
+    assert "remote.not_found" in capsys.readouterr().out.replace("&#95;", "_")

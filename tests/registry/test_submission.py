@@ -515,3 +515,23 @@ def test_a_remote_server_of_a_signed_catalog_is_known_from_then_on(
     entry = find_entry(Settings.load(home=reader), "tickets")
     assert entry.remote is not None
     assert "tickets" not in read_lock(Settings.load(home=reader).lock_file), "nobody has connected to it yet"
+
+
+@pytest.mark.engine
+def test_a_community_entry_in_a_folder_is_looked_into_here(
+    team: Team, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, root = tmp_path / "alone", tmp_path / "entries"
+    (root / "maps").mkdir(parents=True)
+    head = ENTRY.partition("source:")[0].replace("tier: built", "tier: community").replace("name: echo", "name: maps")
+    image = f"{team.place}/echo:1.2.3@{team.manifest}"
+    (root / "maps" / "server.yaml").write_text(f"{head}image: {image}\nrun: {{offline: true}}\n")
+    put_referrers(team, "echo", team.manifest, [])
+    assert hm(home, "catalog", "source", "add", "mine", "servers", str(root)) == 0
+    capsys.readouterr()
+    assert hm(home, "catalog", "show", "maps", "--json") == 0
+    assert [i["reference"] for i in json.loads(capsys.readouterr().out)["images"]] == [image]
+
+    assert hm(home, "catalog", "add", "maps", "--yes") == 0, capsys.readouterr().err
+
+    assert read_lock(Settings.load(home=home).lock_file)["maps"].image == team.manifest
