@@ -95,7 +95,9 @@ def _body(url: str, transport: str, headers: list[str], client_id: str, scopes: 
 
 
 def _login(remote: Any, no_browser: bool, port: int, scopes: tuple[str, ...]) -> Any:
-    paste = _paste if no_browser or _headless() else None
+    paste = (
+        _paste if no_browser or (_headless() and not port) else None
+    )  # a port may be forwarded to where the browser is
     return remote.Login(_show, paste, port=port, scopes=scopes)
 
 

@@ -54,7 +54,7 @@ class Login:
     @contextlib.asynccontextmanager
     async def redirect(self, before: Grant | None) -> Any:
         if self.paste is not None:
-            yield Pasted(self.paste)
+            yield Pasted(self.paste, self.port)
             return
         async with Listener(self.show, self.port or usual_port(before)) as listener:
             yield listener

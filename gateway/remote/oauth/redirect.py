@@ -44,10 +44,10 @@ def parameters(query: str) -> Answer:
 class Pasted:
     """For machines without a browser: the person pastes the address that their browser could not open."""
 
-    uri = f"http://127.0.0.1:1{PATH}"  # port 1: nobody listens, and the browser's address bar keeps the answer
-
-    def __init__(self, ask: Callable[[str], Awaitable[str]]) -> None:
+    def __init__(self, ask: Callable[[str], Awaitable[str]], port: int = 0) -> None:
         self._ask = ask
+        # Port 1: nobody listens there, and the browser's address bar keeps the answer
+        self.uri = f"http://127.0.0.1:{port or 1}{PATH}"
 
     async def answer(self, url: str, state: str) -> Answer:
         text = (await self._ask(url)).strip()
