@@ -28,12 +28,16 @@ class PatientProtocol(HttpToolsProtocol):
         self.head_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if self.head_since is not None:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEAD_BYTES:
+        while self.head_since is not None and data and not self.transport.is_closing():
+            room = HEAD_BYTES - self.head_bytes
+            if room <= 0:
                 self.turn_away(431)
                 return
-        super().data_received(data)
+            head, data = data[:room], data[room:]  # what comes with the headers may be the body's
+            self.head_bytes += len(head)
+            super().data_received(head)
+        if data and not self.transport.is_closing():
+            super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
