@@ -164,10 +164,21 @@ def _say_missing(needs: Iterable[list[SecretId]]) -> None:
 def _known(lock: dict[str, LockedServer], name: str) -> LockedServer:
     if name in lock:
         return lock[name]
+    if _runs_elsewhere(name):
+        raise ServerUnknown(f"{name} runs elsewhere, and was not connected to yet", remedy=f"hm server add {name}")
     if name in starters():
         raise ServerUnknown(f"{name} is in the starter catalog but not built", remedy=f"hm up --servers {name}")
     known = ", ".join(sorted(lock)) or "none yet"
     raise ServerUnknown(f"no server named {name} in the lock", remedy=f"there are: {known}")
+
+
+def _runs_elsewhere(name: str) -> bool:
+    from registry.places import find_entry
+
+    try:
+        return find_entry(Settings.load(), name).remote is not None
+    except HarbourError:
+        return False
 
 
 def starters() -> list[str]:
