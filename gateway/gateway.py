@@ -29,10 +29,11 @@ from gateway.index import Index
 from gateway.interceptors.config import Hook
 from gateway.interceptors.hooks import Ask
 from gateway.interceptors.sandboxed import SandboxedHook
-from gateway.leases import Leases, Stamp, unstamped
+from gateway.leases import Leases, Stamp
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.modern import ModernClient
+from gateway.pool import unstamped
 from gateway.pool_habits import Habits, load, save
 from gateway.pool_lease import Lease
 from gateway.pool_settings import pool_settings

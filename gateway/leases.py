@@ -18,7 +18,7 @@ from typing import Any, Final
 from gateway.errors import CallCancelled, SandboxEvicted, ServerExited, ShuttingDown
 from gateway.lock import LockedServer
 from gateway.pins import Report, unreported
-from gateway.pool import Pool
+from gateway.pool import Pool, unstamped
 from gateway.pool_demand import Footprints
 from gateway.pool_habits import Habits
 from gateway.pool_lease import CALL, OWN, SHARED, Holder, Lease, Shared, fingerprint, is_stateless, per_call, same_line
@@ -35,10 +35,6 @@ RESTING_S: Final = 5.0  # an idle sandbox makes room for another's memory only a
 
 Stamp = Callable[[LockedServer], Awaitable[Any]]
 Notify = Callable[..., None]  # (event, **fields): for people who watch
-
-
-async def unstamped(server: LockedServer) -> Any:
-    """For starts that depend on nothing but the image."""
 
 
 def unheard(event: str, **fields: Any) -> None:

@@ -56,6 +56,10 @@ class Spare:
     task: asyncio.Task[None] | None = None
 
 
+async def unstamped(server: LockedServer) -> Any:
+    """For starts that depend on nothing but the image."""
+
+
 class Pool:
     """``stamp``: what beside the image a start depends on (secrets); ``most``: spares of one kind; ``idle_s``: how long after its last use a kind has spares."""
 
@@ -90,7 +94,7 @@ class Pool:
 
     def used(self, server: LockedServer, promise: Promise, now: float) -> None:
         """Someone needs a sandbox of this kind."""
-        if server.remote:  # elsewhere, nobody is called before somebody asks
+        if not self._may_wait(server):
             return
         self._know(server, promise).demand.used(now)
         self.habits.note(promise.key, server.name)
@@ -100,10 +104,15 @@ class Pool:
         expected = []
         for name in self.habits.of(promise.key):
             server = servers.get(name)
-            if server is not None and not server.remote:
+            if server is not None and self._may_wait(server):
                 self._know(server, promise).demand.expected(now)
                 expected.append(server)
         return expected
+
+    def _may_wait(self, server: LockedServer) -> bool:
+        """Not what runs elsewhere: nobody is called before somebody asks.  Not what has secrets, if none can tell whether
+        they are still the same."""
+        return not server.remote and not (server.run.get("secrets") and self._stamp is unstamped)
 
     def _know(self, server: LockedServer, promise: Promise) -> _Known:
         kind = _kind(server, promise)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.gateway import Gateway
+from gateway.pool import unstamped
 from harbourmaster.core.errors import RefusedError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up import report
@@ -409,3 +410,14 @@ async def modern(http: Http, params: dict[str, Any]) -> Any:
     body = rpc("tools/call", enveloped(params, {"elicitation": {}}))
     routing = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": params["name"]}
     return await http.request(body=body, **routing)
+
+
+async def test_where_nobody_can_tell_whether_secrets_changed_a_server_that_has_some_has_no_spares(
+    settings: Settings, world: World
+) -> None:
+    world.servers = {"alpha": locked("alpha", run={"secrets": [{"name": "key", "env": "KEY"}]})}
+    world.stamp = unstamped  # type: ignore[method-assign]
+    async with serving(settings.model_copy(update={"pool_spares": 2}), world) as (gateway, http):
+        await called(http, await http.initialize())
+        gateway.leases.sweep(asyncio.get_running_loop().time())
+        assert list(gateway.leases.pool) == []
