@@ -206,8 +206,6 @@ class Leases:
     async def _fill(self, lease: Lease) -> None:
         """Give ``lease`` a spare, or start its sandbox in a place of its own."""
         server, promise, now = lease.server, Promise.of(lease.holder), lease.upstream.loop.time()
-        if server.remote:
-            self.footprints.measured(server.name, 1.0)
         self.pool.used(server, promise, now)
         admitted, stamp = await self._admit(server), await self._stamp(server)
         spare = await self.pool.take(server, lease.holder, promise, admitted, stamp)
@@ -215,8 +213,11 @@ class Leases:
             spare.lease, lease.upstream, lease.held = lease, spare, True
             self._tell(lease, "warm_hits", "lease.warm")
             return
-        await self.places.take(server.name)
-        lease.held = True
+        if (
+            not server.remote
+        ):  # elsewhere takes neither a place nor memory here; gateway/remote/net.py has its own limit
+            await self.places.take(server.name)
+            lease.held = True
         await lease.upstream.open(self._starter, admitted, self._start_timeout_s)
         self._tell(lease, "cold_starts", "lease.cold")
 
@@ -349,7 +350,8 @@ class Leases:
         return True
 
     def _idle(self) -> list[Lease]:
-        return [lease for lease in self._all if not lease.busy and lease.kind != CALL]
+        """Those whose end makes room."""
+        return [x for x in self._all if not x.busy and x.kind != CALL and not x.server.remote]
 
     async def close(self) -> None:
         """End every lease and spare, and wait until all sandboxes are gone."""

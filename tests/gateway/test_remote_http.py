@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from typing import Any
 
 import pytest
@@ -142,6 +143,66 @@ async def test_an_answer_that_is_no_answer_is_a_clear_error(
         answer = await call(http, session)
         assert answer["error"]["data"]["code"] == code
         assert "result" not in answer
+
+
+@pytest.mark.parametrize("when", ["before", "head", "body", "events"])
+async def test_a_server_that_vanishes_mid_call_is_an_error_and_no_other_call_notices(
+    settings: Settings, when: str
+) -> None:
+    async def handler(request: Request, reply: Reply) -> None:
+        if request.body["params"]["arguments"].get("well"):
+            await reply.send(200, result(request, **ANSWER))
+            return
+        if when == "events":
+            await reply.events(said({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info"}}))
+        elif when != "before":
+            reply.head(200, {"Content-Type": "application/json", "Content-Length": "1000"})
+            await reply.more(b'{"jsonrpc": "2.0", "result": {"content": []' if when == "body" else b"")
+        reply.cut()
+
+    async with far(settings, greeting(handler)) as (_, _, http, session):
+        well = {"well": True}
+        answers = await asyncio.gather(
+            *(http.call(session, "tools/call", tool_call("echo", a), n) for n, a in enumerate([well, {}, well, {}], 1))
+        )
+        codes = [
+            a.get("error", {}).get("data", {}).get("code")
+            for a in (x[-1] if isinstance(x, list) else x for x in answers)
+        ]
+        expected = "remote.cut" if when == "events" else "remote.unreachable"
+        assert codes == [None, expected, None, expected]
+
+
+async def test_many_clients_at_once_each_have_a_session_and_leave_nothing_behind(settings: Settings) -> None:
+    async def handler(request: Request, reply: Reply) -> None:
+        await asyncio.sleep(0)
+        await reply.send(200, result(request, content=[{"type": "text", "text": request.headers["mcp-session-id"]}]))
+
+    greet, count = greeting(handler), itertools.count()
+
+    async def script(request: Request, reply: Reply) -> None:
+        if request.rpc == "initialize":
+            version = request.body["params"]["protocolVersion"]
+            body = result(request, protocolVersion=version, capabilities=LISTING["capabilities"])
+            await reply.send(200, body, Mcp_Session_Id=f"s{next(count)}")
+        else:
+            await greet(request, reply)
+
+    async with far(settings, script) as (server, gateway, http, _):
+
+        async def one() -> str:
+            session = await http.initialize()
+            answers = [await call(http, session) for _ in range(2)]
+            assert all("result" in a for a in answers), answers
+            texts = {a["result"]["content"][0]["text"] for a in answers}
+            await http.request("DELETE", Mcp_Session_Id=session)
+            (text,) = texts
+            return str(text)
+
+        names = await asyncio.gather(*(one() for _ in range(40)))
+        assert len(set(names)) == 40
+        await until(lambda: gateway.sandboxes == 0, "the end of the connections")
+        assert sum(r.method == "DELETE" for r in server.seen) == 40
 
 
 async def test_a_servers_own_error_comes_through_whatever_its_status(settings: Settings) -> None:
