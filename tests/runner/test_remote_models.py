@@ -13,7 +13,7 @@ import pytest
 
 from runner.errors import ModelNotFound, RequestInvalid
 from runner.remotes import Remote, Remotes
-from tests.runner.conftest import Server, free_port, serve
+from tests.runner.conftest import Server, quiet_port, serve
 from tests.runner.test_openai_client import QUESTION, WEATHER
 
 
@@ -23,7 +23,7 @@ def front(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     home = tmp_path_factory.mktemp("front")
     command = [sys.executable, "-m", "harbourmaster", "model", "connect"]
     environment = {**os.environ, "HM_HOME": str(home)}
-    for name, url in (("me/big", server.url), ("me/gone", f"http://127.0.0.1:{free_port()}")):
+    for name, url in (("me/big", server.url), ("me/gone", f"http://127.0.0.1:{quiet_port()}")):
         done = subprocess.run([*command, name, url, "--model", "ai/smollm2"], env=environment, capture_output=True)
         assert done.returncode == 0, done.stderr
     with serve(home) as started:

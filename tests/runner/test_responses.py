@@ -18,7 +18,7 @@ from runner.api.responses.servers import ToolServers
 from runner.errors import ToolServerRefused
 from tests.gateway import backend
 from tests.gateway.harness import Http, World, locked, running, until
-from tests.runner.conftest import Server, free_port, serve
+from tests.runner.conftest import Server, quiet_port, serve
 from tests.runner.test_openai_client import WEATHER
 
 FLAT = {"type": "function", **WEATHER["function"], "strict": False}
@@ -169,8 +169,8 @@ class App:
 @pytest.fixture(scope="module")
 def allowing(server: Server) -> Iterator[tuple[str, int]]:
     """A runner that may use the gateway on a port; both."""
-    port = free_port()
-    allowed = {"dock": f"http://127.0.0.1:{port}/mcp", "gone": f"http://127.0.0.1:{free_port()}/mcp"}
+    port = quiet_port()
+    allowed = {"dock": f"http://127.0.0.1:{port}/mcp", "gone": f"http://127.0.0.1:{quiet_port()}/mcp"}
     with serve(server.home, HM_RUNNER_GATEWAYS=json.dumps(allowed), HM_GATEWAY_PORT=str(port)) as runner:
         yield runner.url, port
 
