@@ -14,6 +14,10 @@
     });
   }
 
+  // On a phone the navigation scrolls: begin with the page that is shown.
+  const here = document.querySelector(".nav [aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 16;
+
   // Requests that htmx makes for a form carry its token as the form itself does; a lone button needs the header.
   const token = document.querySelector('meta[name="form-token"]');
   document.addEventListener("htmx:config:request", (event) => {
