@@ -6,6 +6,9 @@ Checked once a second for all connections, so a request pays for two assignments
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -13,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEAD_S: Final = 15.0  # from the connection, or the first byte of a request, to the end of its headers
 HEAD_BYTES: Final = 64 << 10  # of one request's headers; nginx and Apache take less by default
+_RESET: Final = struct.pack("ii", 1, 0)  # struct linger (socket(7)): on, for no time
 STALL_S: Final = 60.0  # a client that reads nothing of what waits for it
 
 
@@ -62,7 +66,14 @@ class PatientProtocol(HttpToolsProtocol):
         if unread == 0 or unread != self.stalled[0]:
             self.stalled = (unread, now)
         elif now - self.stalled[1] > STALL_S:
-            self.transport.abort()
+            self.cut()
+
+    def cut(self) -> None:
+        """Reset the connection: closed, the kernel would keep what is unread for as long as the client stays."""
+        sock = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
 
 def look_at(connections: Iterable[Any], now: float) -> None:

@@ -55,7 +55,7 @@ class InterceptorsConfig(BaseModel):
     )
     output_schema: Literal["enforce", "lenient", "off"] = "enforce"
     injection_marks: Literal["annotate", "block", "off"] = "annotate"
-    max_arguments_bytes: int = Field(default=2 << 20, ge=1)
+    max_arguments_bytes: int = Field(default=4 << 20, ge=1)  # as a request body over HTTP
     max_result_bytes: int = Field(default=32 << 20, ge=1)
     custom: tuple[Hook, ...] = ()
 
