@@ -137,7 +137,7 @@ def read(path: Path) -> Run:
     for number, line in enumerate(lines, 1):
         try:
             body = json.loads(line) if line.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             # A process that was killed leaves half a line: at the end, or before the line of the run that went on.
             continue
         if body is not None:
