@@ -97,7 +97,7 @@ def test_up_then_a_call_tells_the_time_in_tokyo_and_everything_is_on_record(pers
     assert (report["running"], report["healthy"], report["servers"]["enabled"]) == (True, True, 1)
     assert set(report["processes"]) >= {"gateway", "console", "runner"}
     assert report["addresses"]["runner"] == f"127.0.0.1:{person.runner_port}"
-    assert len(sandboxes(engine)) == 1
+    assert sandboxes(engine), "the one that answered, and perhaps spares"
 
     kinds = [(r["kind"], r.get("verdict") or r.get("outcome")) for r in audit.tail(person.settings.audit_dir, 100)]
     assert ("admission", "admitted") in kinds
