@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ from sandbox.egress.resolver import Place
 from tests.gateway.elsewhere import Elsewhere, Reply, Request, remote, serving_remotes
 from tests.gateway.harness import tool_call
 from tests.gateway.provider import Guarded, Person, agree, provider
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def loopback(host: str, port: int) -> bool:
@@ -213,6 +217,34 @@ async def test_hm_server_add_logs_in_shows_locks_and_serves(settings: Settings, 
         assert await asyncio.to_thread(up_remote.logout, settings, "far")
         recorded = [(r["kind"], r["event"]) for r in tail(settings.audit_dir, 10)]
         assert recorded == [("login", "login"), ("pin", "update"), ("login", "logout")]
+
+
+@npm
+async def test_the_command_line_logs_in_by_paste_where_there_is_no_browser(settings: Settings, tmp_path: Path) -> None:
+    environment = {**os.environ, "HM_HOME": str(settings.home), "HM_SECRETS_BACKEND": "age"}
+    async with guarded(tmp_path) as guard:
+        private = ["--private", RemoteSpec(guard.issuer).host]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "harbourmaster",
+            *("server", "add", "far", guard.url, "--yes", "--no-browser", *private),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            cwd=ROOT,
+        )
+        assert process.stderr is not None
+        shown = await process.stderr.readuntil(b"paste that address here: ")
+        address = next(line.strip() for line in shown.decode().splitlines() if guard.issuer in line)
+        said, complaint = await process.communicate((await agree(address) + "\n").encode())
+        assert process.returncode == 0, complaint.decode()
+        assert "far is locked and enabled" in said.decode()
+        assert "echo" in {t["name"] for t in read_lock(settings.lock_file)["far"].listing["tools"]}
+        grant = Vault(lambda: SecretStore.of(settings), "far").load()
+        assert grant is not None
+        assert grant.access_token not in said.decode() + complaint.decode() + shown.decode()
 
 
 # -- cheats
