@@ -68,10 +68,10 @@ def login(name: Name, scope: Scopes = None, no_browser: Headless = False, port: 
 
 
 def logout(name: Name) -> None:
-    """Forget the token of a remote server."""
+    """Forget the token of a remote server, and revoke it where its authorization server can."""
     from harbourmaster.up import remote
 
-    _say(f"{name} is logged out" if remote.logout(Settings.load(), name) else f"{name} was not logged in")
+    _say(remote.logout(Settings.load(), name))
 
 
 def _body(url: str, transport: str, headers: list[str], client_id: str, scopes: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gateway.held import HeldFiles
 from gateway.lock import LockedServer, pin_of, read_lock
 from gateway.remote.errors import LoginRequired, NameTaken, RemoteInvalid, ScopeRequired
 from gateway.remote.listing import listing_of
+from gateway.remote.oauth.flow import revoke
 from gateway.remote.oauth.grant import Grant, Vault
 from gateway.remote.oauth.login import log_in, usual_port
 from gateway.remote.oauth.redirect import Listener, Pasted, Redirect
@@ -23,6 +24,7 @@ from gateway.remote.start import Remotes
 from gateway.upstream import OnExit, OnLine, Sandbox
 from harbourmaster.compose import remotes_of
 from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.files import write_atomic
 from harbourmaster.core.secrets import SecretStore
 from harbourmaster.core.settings import Settings
@@ -188,12 +190,24 @@ def login_now(settings: Settings, name: str, login: Login) -> Grant:
     return asyncio.run(_with(settings, lambda remotes: _login(settings, remotes, line, login, "")))
 
 
-def logout(settings: Settings, name: str) -> bool:
-    """Forget the grant; whether there was one."""
-    gone = _vault(settings, name).drop()
-    if gone:
-        _record(settings, {"kind": "login", "event": "logout", "server": name})
-    return gone
+def logout(settings: Settings, name: str) -> str:
+    """Forget the grant, and have it taken back where that can be asked for; what was done, for a person to read."""
+    vault = _vault(settings, name)
+    grant = vault.load()
+    if not vault.drop():
+        return f"{name} was not logged in"
+    _record(settings, {"kind": "login", "event": "logout", "server": name})
+    if grant is not None and asyncio.run(_with(settings, lambda remotes: _revoke(settings, remotes, name, grant))):
+        return f"{name} is logged out, and its token was revoked"
+    return f"{name} is logged out; its token was forgotten here, and ends there in its own time"
+
+
+async def _revoke(settings: Settings, remotes: Remotes, name: str, grant: Grant) -> bool:
+    try:
+        line = line_of(find_entry(settings, name), {"protocolVersion": ""}, enabled=True)
+        return await revoke(remotes.web(name, parse(line.run["remote"])), grant)
+    except HarbourError:
+        return False
 
 
 async def _with(settings: Settings, work: Callable[[Remotes], Awaitable[T]]) -> T:

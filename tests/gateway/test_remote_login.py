@@ -21,7 +21,7 @@ from gateway.lock import read_lock
 from gateway.remote.errors import RemoteInsecure
 from gateway.remote.net import Web
 from gateway.remote.oauth.discovery import Discovery, discover
-from gateway.remote.oauth.errors import DiscoveryRefused, NobodyAnswered, RedirectForged, TokenFailed
+from gateway.remote.oauth.errors import DiscoveryRefused, GrantOver, NobodyAnswered, RedirectForged, TokenFailed
 from gateway.remote.oauth.flow import code_from, question_for, renew
 from gateway.remote.oauth.grant import Client, Grant, Vault
 from gateway.remote.oauth.keeper import Keeper
@@ -196,7 +196,9 @@ async def test_without_a_browser_the_address_is_pasted(tmp_path: Path, web: Web,
 
 
 @npm
-async def test_hm_server_add_logs_in_shows_locks_and_serves(settings: Settings, tmp_path: Path) -> None:
+async def test_hm_server_add_logs_in_shows_locks_and_serves_and_logout_revokes(
+    settings: Settings, tmp_path: Path, web: Web
+) -> None:
     async with guarded(tmp_path) as guard:
         private = [RemoteSpec(guard.url).host, RemoteSpec(guard.issuer).host]
         entry = up_remote.draft(settings, "far", {"remote": {"url": guard.url, "private": private}})
@@ -214,7 +216,12 @@ async def test_hm_server_add_logs_in_shows_locks_and_serves(settings: Settings, 
         assert [t["name"] for t in line.listing["tools"]] == ["echo"]
         assert any(guard.url in text for text in said)
         assert await asyncio.to_thread(up_remote.relisted, settings, "far") == line
-        assert await asyncio.to_thread(up_remote.logout, settings, "far")
+        grant = Vault(lambda: SecretStore.of(settings), "far").load()
+        assert grant is not None
+        assert "revoked" in await asyncio.to_thread(up_remote.logout, settings, "far")
+        with pytest.raises(GrantOver):
+            await renew(web, grant, 0.0)
+        assert "not logged in" in await asyncio.to_thread(up_remote.logout, settings, "far")
         recorded = [(r["kind"], r["event"]) for r in tail(settings.audit_dir, 10)]
         assert recorded == [("login", "login"), ("pin", "update"), ("login", "logout")]
 

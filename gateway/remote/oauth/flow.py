@@ -1,4 +1,4 @@
-"""The requests of OAuth 2.1 (draft-ietf-oauth-v2-1) with PKCE: register, authorize, exchange, renew, revoke nothing.
+"""The requests of OAuth 2.1 (draft-ietf-oauth-v2-1) with PKCE: register, authorize, exchange, renew, revoke.
 
 State and verifier live in one ``Question``, made for one authorization server and answered once.
 """
@@ -178,6 +178,7 @@ async def exchange_code(
         token_endpoint=server.token_endpoint,
         access_token="",
         scopes=question.scopes,
+        revocation_endpoint=server.revocation_endpoint,
     )
     form = {
         "grant_type": "authorization_code",
@@ -193,6 +194,17 @@ async def renew(web: Web, grant: Grant, now: float) -> Grant:
     if not grant.refresh_token:
         raise GrantOver("the token ended, and there is none to renew it with", remedy="log in again")
     return await _token(web, grant, {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}, now)
+
+
+async def revoke(web: Web, grant: Grant) -> bool:
+    """RFC 7009; whether the authorization server took it back.  Raises what dialling raises."""
+    if not grant.revocation_endpoint:
+        return False
+    token = grant.refresh_token or grant.access_token  # with a refresh token its access tokens go (section 2.1)
+    hint = "refresh_token" if grant.refresh_token else "access_token"
+    form, headers = _authenticated(grant.client, {"token": token, "token_type_hint": hint})
+    status, _ = await post_form(web, grant.revocation_endpoint, form, headers)
+    return status == 200
 
 
 async def _token(web: Web, grant: Grant, form: dict[str, str], now: float) -> Grant:

@@ -43,6 +43,7 @@ class Grant:
     refresh_token: str = field(default="", repr=False)
     expires: float = 0.0
     scopes: tuple[str, ...] = ()
+    revocation_endpoint: str = ""
 
     def fresh(self, now: float) -> bool:
         return self.expires == 0 or now < self.expires - EARLY_S

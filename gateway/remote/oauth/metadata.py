@@ -130,6 +130,7 @@ class AuthServer:
     token_auth: tuple[str, ...] = ("client_secret_basic",)  # RFC 8414 section 2: the default
     takes_client_metadata: bool = False  # client_id_metadata_document_supported
     promises_iss: bool = False  # RFC 9207
+    revocation_endpoint: str = ""  # RFC 7009
 
 
 def server_urls(issuer: str) -> list[str]:
@@ -153,7 +154,7 @@ def auth_server_of(body: Mapping[str, Any], issuer: str) -> AuthServer:
             remedy="ask its operator for code_challenge_methods_supported",
         )
     methods = body.get("token_endpoint_auth_methods_supported")
-    registration = body.get("registration_endpoint")
+    registration, revocation = body.get("registration_endpoint"), body.get("revocation_endpoint")
     return AuthServer(
         issuer,
         _secure(body.get("authorization_endpoint"), "authorization endpoint"),
@@ -163,6 +164,7 @@ def auth_server_of(body: Mapping[str, Any], issuer: str) -> AuthServer:
         tuple(m for m in methods if isinstance(m, str)) if isinstance(methods, list) else ("client_secret_basic",),
         body.get("client_id_metadata_document_supported") is True,
         body.get("authorization_response_iss_parameter_supported") is True,
+        _secure(revocation, "revocation endpoint") if revocation else "",
     )
 
 

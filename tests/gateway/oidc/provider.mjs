@@ -27,6 +27,7 @@ server.listen(0, '127.0.0.1', () => {
     issueRefreshToken: async () => true,
     features: {
       registration: { enabled: true },
+      revocation: { enabled: true },
       introspection: { enabled: true, allowedPolicy: async () => true },
       devInteractions: { enabled: true },
       resourceIndicators: {
