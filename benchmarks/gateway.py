@@ -109,8 +109,8 @@ def first_calls(side: Side) -> None:
         cold.append(timed(fresh))
         request(fresh, "DELETE", None)
     for _ in range(STARTS):
+        wait_for_spare(side)
         fresh = side.with_session(initialize(side, client="warm"))
-        wait_for_spare(side, fresh)
         warm.append(timed(fresh))
         later += [timed(fresh) for _ in range(LATER_CALLS)]
         request(fresh, "DELETE", None)
@@ -121,12 +121,13 @@ def first_calls(side: Side) -> None:
     print(f"| later calls (a connection each) | {statistics.median(later):.2f} | {max(later):.2f} |")
 
 
-def wait_for_spare(side: Side, fresh: Side) -> None:
+def wait_for_spare(side: Side) -> None:
     """Until the pool has one for this kind of client; the very first of the kind makes the pool know it."""
-    for _ in range(200):
-        if any(spare["ready"] for spare in status(side)["pool"]["spares"]):
+    for number in range(200):
+        mine = [spare for spare in status(side)["pool"]["spares"] if spare["client"] == "warm"]
+        if any(spare["ready"] for spare in mine):
             return
-        if not status(side)["pool"]["counters"]["warm_hits"]:
+        if number == 0:
             call(side.with_session(initialize(side, client="warm")))
         time.sleep(0.1)
 

@@ -55,6 +55,7 @@ def pool(leases: Leases, now: float) -> dict[str, Any]:
             {
                 "server": spare.server.name,
                 "sandbox": spare.upstream.sandbox_id,
+                "client": str(spare.nobody.client_info.get("name", ""))[:200],
                 "ready": spare.ready,
                 "age_s": round(now - spare.made, 1),
             }
