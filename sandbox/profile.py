@@ -128,7 +128,7 @@ def container_config(profile: Profile, spec: SandboxSpec, image: ImageFacts | No
         del body["Hostname"]
     elif image.has_hosts:
         # The engine then sets up no end point of its `none` network, which is half of a start's time (207 -> 100 ms on
-        # Docker 20.10).  The sandbox still has its own network name space with loopback; only /etc/hosts is the image's.
+        # Docker 20.10).  The sandbox still has its own network name space with loopback; only /etc/hosts is empty.
         body["NetworkDisabled"] = True
     if spec.command:
         body["Cmd"] = list(spec.command)

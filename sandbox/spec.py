@@ -44,7 +44,7 @@ class ImageFacts:
     """What the image's own configuration says.
 
     ``volumes`` would be writable and unbounded, so they become tmpfs.  ``has_hosts``: the image carries the label
-    ``harbourmaster.hosts`` because its /etc/hosts knows localhost, so the engine need not make one.  ``entrypoint`` and
+    ``harbourmaster.hosts`` because its C library knows localhost by itself, so the engine need not make a hosts file.  ``entrypoint`` and
     ``command`` are what would run.
     """
 

@@ -28,8 +28,9 @@ from registry.oci import media
 from registry.oci.descriptor import Descriptor
 from registry.oci.importer import import_engine_image
 from registry.oci.layout import OciLayout
+from sandbox.spec import LABEL_HOSTS
 
-BASES_VERSION = 1  # raise it when what is made here changes
+BASES_VERSION = 2  # raise it when what is made here changes
 HUB = {"python": "python:3.13-slim", "node": "node:22-slim"}
 HUB_TIMEOUT_S = 8.0  # only to ask for a digest; offline machines must not wait long for nothing
 
@@ -222,6 +223,11 @@ class Bases:
         return Base(name, manifest, image_id, origin)
 
 
+def hosts_label(base: Base) -> dict[str, str]:
+    """What tells the sandbox that ``localhost`` has an address in this image without the engine's hosts file."""
+    return {LABEL_HOSTS: "1"} if base.origin.startswith("debian:") else {}
+
+
 def _runtime_name(runtime: str, packages: tuple[str, ...]) -> str:
     return "+".join((runtime, *sorted(packages)))
 
@@ -230,4 +236,4 @@ def _ref(name: str) -> str:
     return f"harbourmaster/base-{name.replace('+', '.')}:{BASES_VERSION}"
 
 
-__all__ = ["Base", "BaseUnavailable", "Bases", "Progress", "silent"]
+__all__ = ["Base", "BaseUnavailable", "Bases", "Progress", "hosts_label", "silent"]

@@ -18,7 +18,7 @@ from harbourmaster.core.digests import sha256
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from registry.build import image
-from registry.build.bases import Base, Bases, Progress, silent
+from registry.build.bases import Base, Bases, Progress, hosts_label, silent
 from registry.build.container import LogTail
 from registry.build.errors import BuildFailed
 from registry.build.gitbuild import git_layer
@@ -32,7 +32,6 @@ from registry.oci import media
 from registry.oci.descriptor import Descriptor
 from registry.oci.layout import OciLayout
 from registry.schema import ENTRY_FILE, Entry
-from sandbox.spec import LABEL_HOSTS
 
 BUILDER_VERSION = 1  # raise it when the same inputs give another image
 Materials = tuple[tuple[str, str, str], ...]  # (purl, hash algorithm, hex)
@@ -198,7 +197,7 @@ def server_config(entry: Entry, base: Base, base_env: dict[str, str]) -> Config:
         working_dir="/tmp",  # noqa: S108
         labels={
             "io.modelcontextprotocol.server.name": f"{SERVER_NAMESPACE}/{entry.name}",
-            LABEL_HOSTS: "1",
+            **hosts_label(base),
             **_labels(entry, base),
         },
     )

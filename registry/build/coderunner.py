@@ -20,7 +20,7 @@ from policies.bundles import sign_statement
 from policies.keys import SigningKey
 from policies.statements import LISTING, PROVENANCE, SBOM, SIGNATURE, statement
 from registry.build import image
-from registry.build.bases import Base
+from registry.build.bases import Base, hosts_label
 from registry.build.builder import BuildContext
 from registry.build.image import Config, Part
 from registry.build.tarball import SOURCE_DATE_EPOCH
@@ -30,7 +30,6 @@ from registry.oci.layout import OciLayout
 from registry.provenance import BUILDER_ID
 from registry.sbom import sbom_of
 from registry.target import Target
-from sandbox.spec import LABEL_HOSTS
 
 CODE_RUNNER = "code-runner"  # no server of this name is ever looked for
 BUILD_TYPE = "https://harbourmaster.dev/build/code-runner/v1"
@@ -99,7 +98,7 @@ def _config(context: BuildContext, base: Base) -> Config:
         env={**env, "PATH": env.get("PATH", image.PATH), "HOME": "/tmp"},  # noqa: S108 - writable in a sandbox
         user=image.NONROOT,
         working_dir="/tmp",  # noqa: S108
-        labels={"org.opencontainers.image.title": "Code runner", LABEL_HOSTS: "1"},
+        labels={"org.opencontainers.image.title": "Code runner", **hosts_label(base)},
     )
 
 

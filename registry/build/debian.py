@@ -24,7 +24,8 @@ from registry.build.network import BuildNetwork
 from registry.build.tarball import SOURCE_DATE_EPOCH, Rules, normalise, tar_of
 
 SUITE = "trixie"  # what python:3.13-slim and node:22-slim are made of: the same Python, the same C library
-CORE_PACKAGES = ("ca-certificates", "libstdc++6")  # TLS for egress later; Node's C++ library
+# TLS for egress; Node's C++ library; `localhost` where the engine leaves /etc/hosts empty (sandbox.spec.LABEL_HOSTS)
+CORE_PACKAGES = ("ca-certificates", "libstdc++6", "libnss-myhostname")
 KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.gpg", "/etc/apt/trusted.gpg.d/debian-archive-keyring.gpg")
 MMDEBSTRAP_REMEDY = "run: apt-get install -y mmdebstrap debian-archive-keyring uidmap (as root), then try again"
 

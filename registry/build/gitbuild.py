@@ -15,7 +15,7 @@ import docker
 
 from registry.build.container import Job, LogTail, run_job
 from registry.build.errors import BuildFailed
-from registry.build.install import HOSTS, installed_packages, keep
+from registry.build.install import installed_packages, keep
 from registry.build.network import BuildNetwork
 from registry.build.tarball import Rules, normalise, tar_of
 from registry.locks import BUILD_LOCK, NODE_LOCK, PYTHON_LOCK, Pinned, parse_package_lock
@@ -104,6 +104,6 @@ def git_layer(
         build = Job("build the package", builder_image, _PYTHON_BUILD, fetched.getvalue(), network=False)
         run_job(client, build, raw, log)
     raw.seek(0)
-    if normalise(raw, sink, Rules(keep=keep, add={"etc/hosts": HOSTS})) < 2:
+    if normalise(raw, sink, Rules(keep=keep)) < 2:
         raise BuildFailed("the build left nothing behind", remedy="check that the package names its modules")
     return installed_packages(raw) if runtime == "python" else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -33,13 +33,12 @@ def unchanged(name: str) -> str:
 class Rules:
     """What to take from a tar, and how.
 
-    ``add``: regular files of our own, in place of any that the tar has by that name.  ``owners``: keep owners and modes as they are (Debian's own files), less the set-id bits; else all is root's, 0644 or 0755.
+    ``owners``: keep owners and modes as they are (Debian's own files), less the set-id bits; else all is root's, 0644 or 0755.
     """
 
     keep: Keep = everything
     rename: Rename = unchanged
     owners: bool = False
-    add: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def normalise(source: BinaryIO, sink: BinaryIO, rules: Rules | None = None) -> int:
@@ -53,11 +52,8 @@ def normalise(source: BinaryIO, sink: BinaryIO, rules: Rules | None = None) -> i
             members = _select(tar, rules)
             names = _hard_link_heads(members)
             with tarfile.open(fileobj=sink, mode="w|", format=tarfile.GNU_FORMAT, encoding="utf-8") as out:
-                for name in sorted({*members, *rules.add}):
-                    if name in rules.add:
-                        out.addfile(_plain(name, len(rules.add[name])), io.BytesIO(rules.add[name]))
-                    else:
-                        _write(tar, out, name, members, names, rules)
+                for name in sorted(members):
+                    _write(tar, out, name, members, names, rules)
     except (tarfile.TarError, KeyError, RecursionError) as e:  # the latter two: links that lead nowhere
         raise LayerRefused(f"a build step's result is not a tar: {e}", remedy="build it again") from e
     return len(members)

@@ -1,16 +1,21 @@
-"""Real language run times under the system call list: what servers do all day works.
-
-Uses the builder's base images where this engine has them.
-"""
+"""Real language run times in a sandbox, in the images of starter servers: what servers do all day works."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from harbourmaster.core.settings import Settings
+from registry.pipeline import build_all
+from registry.schema import load_entries
 from sandbox.engine import Engine
+from tests.fixtures.known_images import only_known_images
 from tests.sandbox.conftest import Start
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 NODE = """
 const fs = require('fs'), http = require('http'), cp = require('child_process'), os = require('os');
@@ -45,19 +50,26 @@ GIT = """cd /tmp && git init -q r && cd r && git config user.email a@b && git co
 git add f && git commit -qm m && git gc -q && git clone -q . ../r2 && git -C ../r2 log --format=%s && echo cloned"""
 
 CASES = {
-    "node": (("node", "-e", NODE), {"files", "threads", "processes", "wasm", "lo", "http"}),
-    "python": (("python3", "-c", PYTHON), {"processes", "pool", "asyncio", "threads", "sqlite", "ctypes"}),
-    "python.git": (("sh", "-c", GIT), {"m", "cloned"}),
+    "everything": (("node", "-e", NODE), {"files", "threads", "processes", "wasm", "lo", "http"}),
+    "time": (("python3", "-c", PYTHON), {"processes", "pool", "asyncio", "threads", "sqlite", "ctypes"}),
+    "git": (("sh", "-c", GIT), {"m", "cloned"}),
 }
 
 
-@pytest.mark.parametrize("base", sorted(CASES))
-async def test_what_servers_do_all_day_works(engine: Engine, start: Start, base: str) -> None:
-    image = engine.image_id(f"harbourmaster/base-{base}:1")
-    if image is None:
-        pytest.skip(f"no base image for {base} on this engine; hm up makes it")
-    command, expected = CASES[base]
-    run = await start(image, *command)
+@pytest.fixture(scope="module")
+def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Image IDs of starter servers: ``HM_TEST_HOME``'s, else built for this run."""
+    lent = os.environ.get("HM_TEST_HOME", "")
+    settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
+    with only_known_images(engine.client, keep=bool(lent)):
+        results = build_all(settings, engine, load_entries(settings.servers_dir, tuple(CASES)))
+        yield {name: result.image_id for name, result in results.items()}
+
+
+@pytest.mark.parametrize("server", sorted(CASES))
+async def test_what_servers_do_all_day_works(start: Start, images: dict[str, str], server: str) -> None:
+    command, expected = CASES[server]
+    run = await start(images[server], *command)
     end = await run.end()
     assert (end.status, end.stderr) == (0, "")
     assert {line.decode() for line in run.all_lines()} == expected
