@@ -34,7 +34,7 @@ def listing(*tools: str) -> dict[str, Any]:
 
 
 async def serve(hostile: str, echo: str) -> None:
-    settings = Settings.load(call_timeout_s=3.0)
+    settings = Settings.load(call_timeout_s=3.0, pool_spares=0)  # what runs is what was asked for
     sock = bind("127.0.0.1", 0)
     audit = AuditLog(settings.audit_dir)
     engine = await asyncio.to_thread(Engine.connect, settings)
