@@ -53,6 +53,8 @@ def test_a_response_answers_with_text_and_usage(client: openai.OpenAI) -> None:
 @pytest.mark.slow
 def test_the_stream_has_the_typed_events_in_order_and_the_same_text(client: openai.OpenAI) -> None:
     options = {"model": "smollm2", "input": QUESTION, "max_output_tokens": 12, "temperature": 0}
+    # The first answer may come from a prompt computed in one batch, later ones from the kept one: a near tie may go either way.
+    client.responses.create(**options)
     whole = client.responses.create(**options)
     events = list(client.responses.create(**options, stream=True))
     kinds = [e.type for e in events]

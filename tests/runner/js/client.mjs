@@ -28,6 +28,8 @@ async function refused(work) {
   return null;
 }
 
+// The first answer may come from a prompt computed in one batch, later ones from the kept one.
+await client.chat.completions.create(greedy);
 const whole = await client.chat.completions.create(greedy);
 
 let streamed = "";
