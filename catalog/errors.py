@@ -10,6 +10,9 @@ HarbourError
 |-- QueryInvalid            search.invalid        a search that cannot be understood
 |-- EmbedderUnavailable     search.no_embedder    no embedding model answers; search goes on by words
 |-- AdvisoryUnreadable      advisory.unreadable   one OSV record cannot be read
+|-- VersionPublished        publish.exists        that version is published and stays as it is
+|-- NameTaken               publish.taken         another source lists that name
+|-- PublicationInvalid      publish.invalid       what is to be published could not run safely
 `-- StatementInvalid        vex.invalid           a "not affected" statement without a known justification
 """
 
@@ -48,6 +51,18 @@ class EntryUnknown(NotFoundError):
 
 class QueryInvalid(UsageError):
     code = "search.invalid"
+
+
+class VersionPublished(UsageError):
+    code = "publish.exists"
+
+
+class NameTaken(UsageError):
+    code = "publish.taken"
+
+
+class PublicationInvalid(UsageError):
+    code = "publish.invalid"
 
 
 class EmbedderUnavailable(UnavailableError):

@@ -24,6 +24,7 @@ KINDS = {
     "docker-catalog": "a catalog file of Docker's form (YAML)",
     "servers": "a folder registry/servers of this project's form",
     "registry-api": "the address of an MCP registry (API v0.1)",
+    "published": "what is published to this catalog; nothing is read from elsewhere",
     "oci": "an OCI reference of a catalog artifact, by tag or digest; its signature is checked",
 }
 FILES = frozenset({"mcp-registry", "docker-catalog", "servers"})
@@ -32,6 +33,8 @@ FILES = frozenset({"mcp-registry", "docker-catalog", "servers"})
 def sync(store: Store, settings: Settings, source: Source, now: str, backoff: Backoff | None = None) -> ImportReport:
     """Read ``source`` and import what it offers; raises what the reader raises, with what came before it imported."""
     assert source.id is not None
+    if source.kind == "published":
+        return ImportReport(source.name)
     if source.kind == "registry-api":
         return _sync_api(store, source, now, backoff)
     if source.kind == "oci":

@@ -176,3 +176,23 @@ def test_the_registry_serves_what_came_in_as_the_bytes_it_came_in_as(console: Co
     assert anyone.get("/v0.1/servers", params={"limit": "lots"}).status_code == 400
     meta = anyone.get("/v0.1/servers/com.example%2Fbuoy/versions/latest").json()["_meta"]
     assert json.dumps(meta).count("dev.harbourmaster/catalog") == 1
+
+
+def test_publishing_needs_the_role_admin_and_is_on_record(console: Console) -> None:
+    image = {"registryType": "oci", "identifier": f"ghcr.io/example/lamp@sha256:{'b' * 64}"}
+    document = json.dumps({"name": "com.example/lamp", "description": "x", "version": "1.0.0", "packages": [image]})
+    sent = {"content": document, "headers": {"content-type": "application/json"}}
+    assert console.client().post("/v0.1/publish", **sent).status_code == 401
+    assert console.bearer("operator").post("/v0.1/publish", **sent).status_code == 403
+    published = console.bearer().post("/v0.1/publish", **sent)
+    assert published.status_code == 200
+    assert document in published.text
+    assert document in console.client().get("/v0/servers/com.example%2Flamp/versions/latest").text
+    again = console.bearer().post("/v0.1/publish", **sent)
+    assert (again.status_code, again.json()["error"]["code"]) == (400, "publish.exists")
+
+    gone = console.bearer().patch("/v0.1/servers/com.example%2Flamp/versions/1.0.0/status", json={"status": "deleted"})
+    assert gone.status_code == 200
+    assert console.client().get("/v0.1/servers/com.example%2Flamp/versions/latest").status_code == 404
+    events = [r["event"] for r in console.bearer().get("/api/audit", params={"q": "kind=console"}).json()]
+    assert {"publish", "publish_status"} <= set(events)
