@@ -80,6 +80,9 @@ class Footprints:
     def of(self, server: str) -> float:
         return self._mb.get(server, ASSUMED_MB)
 
+    def known(self, server: str) -> bool:
+        return server in self._mb
+
     def measured(self, server: str, mb: float) -> None:
         self._mb[server] = max(mb, 1.0)
 
