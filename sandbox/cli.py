@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import queue
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,18 +15,15 @@ from harbourmaster.core.secrets.delivery import stored_values
 from harbourmaster.core.secrets.terminal import ask_passphrase
 from harbourmaster.core.settings import Settings
 from sandbox import containers
-from sandbox.attach import attach
 from sandbox.engine import Engine, failures
 from sandbox.errors import SandboxUnknown
+from sandbox.following import follow
 from sandbox.owner import LABEL_IMAGE, LABEL_OWNER, LABEL_SERVER, is_alive
 from sandbox.reaper import ALL, list_sandboxes, reap
-from sandbox.text import redact, secret_values, visible
 
 app = typer.Typer(no_args_is_help=True, help="See and stop running sandboxes")
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 MIB = 1024 * 1024
-MAX_PENDING = 64 * 1024  # of a line that does not end, shown in pieces
-MAX_QUEUED = 256  # chunks that wait for a slow reader of our output; more are dropped
 
 
 @app.command()
@@ -50,13 +43,15 @@ def stats(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def logs(name: Annotated[str, typer.Argument(help="name, server or ID of a sandbox")]) -> None:
+def logs(
+    name: Annotated[str, typer.Argument(help="name or ID of a sandbox, or a server: all of its sandboxes")],
+) -> None:
     """Follow what a sandbox writes to stderr from now on, until it ends.  Nothing is kept on disk."""
     settings = Settings.load()
     engine = Engine.connect(settings)
     found = _find(engine, name)
-    files = stored_values(SecretStore.of(settings, ask=ask_passphrase), found["Labels"].get(LABEL_SERVER, ""))
-    asyncio.run(_follow(engine, found["Id"], files))
+    files = stored_values(SecretStore.of(settings, ask=ask_passphrase), found[0]["Labels"].get(LABEL_SERVER, ""))
+    asyncio.run(follow(engine, {c["Id"]: _name(c) for c in found}, files))
 
 
 @app.command()
@@ -72,8 +67,11 @@ def stop(
         typer.echo(f"removed {reap(engine, owner=ALL)}")
         return
     found = _find(engine, name)
-    containers.remove(engine, found["Id"])
-    typer.echo(f"removed {_name(found)}")
+    if len(found) > 1:
+        several = ", ".join(_name(c) for c in found)
+        raise SandboxUnknown(f"{name!r} names {len(found)} sandboxes: {several}", remedy="name one of them")
+    containers.remove(engine, found[0]["Id"])
+    typer.echo(f"removed {_name(found[0])}")
 
 
 @app.command()
@@ -109,18 +107,17 @@ def _name(container: dict[str, Any]) -> str:
     return str(container["Names"][0]).lstrip("/")
 
 
-def _find(engine: Engine, name: str) -> dict[str, Any]:
-    """By exact name, by server if only one runs, or by the start of the ID."""
+def _find(engine: Engine, name: str) -> list[dict[str, Any]]:
+    """The one of that exact name, all of that server, or the only one whose ID begins so."""
     everything = list_sandboxes(engine)
     by_name = [c for c in everything if _name(c) == name]
     found = by_name or [c for c in everything if c["Labels"].get(LABEL_SERVER) == name]
-    found = found or [c for c in everything if len(name) >= 6 and c["Id"].startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    several = ", ".join(_name(c) for c in found)
-    raise SandboxUnknown(
-        f"{name!r} names {len(found)} sandboxes{': ' + several if several else ''}", remedy="see: hm sandbox ps"
-    )
+    if not found:
+        found = [c for c in everything if len(name) >= 6 and c["Id"].startswith(name)]
+        found = found if len(found) == 1 else []
+    if not found:
+        raise SandboxUnknown(f"{name!r} names no sandbox", remedy="see: hm sandbox ps")
+    return found
 
 
 def _row(container: dict[str, Any]) -> dict[str, Any]:
@@ -150,42 +147,6 @@ def _usage(engine: Engine, container: dict[str, Any]) -> dict[str, Any]:
         "cpu_s": round(((now.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage", 0) / 1e9, 3),
         "pids": (now.get("pids_stats") or {}).get("current", 0),
     }
-
-
-async def _follow(engine: Engine, container: str, more: tuple[str, ...] = ()) -> None:
-    with failures("inspect the sandbox"):
-        variables = engine.api.inspect_container(container)["Config"]["Env"] or ()
-    secrets = secret_values([(v.partition("=")[0], v.partition("=")[2]) for v in variables], frozenset(), more)
-    over = asyncio.Event()
-
-    pending = bytearray()
-    lines: queue.Queue[str | None] = queue.Queue(MAX_QUEUED)
-
-    def show(chunk: bytes, *, last: bool = False) -> None:
-        """Whole lines, so that a secret cut by a read is redacted too."""
-        pending.extend(chunk)
-        whole = len(pending) if last or len(pending) > MAX_PENDING else pending.rfind(b"\n") + 1
-        text = pending[:whole].decode("utf-8", "backslashreplace")
-        del pending[:whole]
-        # A reader who stopped reading must not stop us: the engine would stall the server, and even its removal.
-        with contextlib.suppress(queue.Full):
-            lines.put_nowait(visible(redact(text, secrets)))
-
-    threading.Thread(target=_write_all, args=(lines,), daemon=True).start()
-    await attach(engine, container, on_line=lambda _: None, on_stderr=show, on_end=lambda _: over.set(), stdin=False)
-    await over.wait()
-    show(b"", last=True)
-    await asyncio.to_thread(lines.put, None)
-    await asyncio.to_thread(lines.join)
-
-
-def _write_all(lines: queue.Queue[str | None]) -> None:
-    """To stdout, at its reader's pace; what comes while the queue is full is dropped."""
-    while (text := lines.get()) is not None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        lines.task_done()
-    lines.task_done()
 
 
 def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool, empty: str) -> None:

@@ -95,6 +95,28 @@ async def test_logs_shows_stderr_with_its_controls_made_visible_until_the_end(tm
     assert "\x1b" not in out
 
 
+async def test_logs_of_a_server_are_those_of_all_its_sandboxes_each_line_with_its_name(
+    tmp_path: Path, harbour: Engine, profile: Profile, probe_image: str, box: Sandbox
+) -> None:
+    spec = SandboxSpec("probe", probe_image, command=("chatter",))
+    other = await Sandbox.start(harbour, profile, spec, on_line=lambda _: None, on_exit=lambda _: None)
+    try:
+        status, _, err = await hm(tmp_path, "stop", "probe")
+        assert (status, box.name in err, other.name in err) == (1, True, True)  # it does not guess which
+        follower = await spawn(tmp_path, "logs", "probe")
+        assert follower.stdout is not None
+        seen: set[str] = set()
+        while seen != {box.name, other.name}:
+            line = await asyncio.wait_for(follower.stdout.readline(), PATIENCE_S)
+            assert line, "it ended before both were heard"
+            seen.add(line.decode().partition("  ")[0])
+    finally:
+        await other.stop(grace_s=0.1)
+        await box.stop(grace_s=0.1)
+    await asyncio.wait_for(follower.communicate(), PATIENCE_S)
+    assert follower.returncode == 0
+
+
 async def test_an_unknown_name_is_an_error_with_its_code(tmp_path: Path) -> None:
     status, _, err = await hm(tmp_path, "stop", "nobody")
     assert status == 1

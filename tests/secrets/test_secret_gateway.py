@@ -82,7 +82,28 @@ async def live(home: Path, kept: SecretStore, shell_image: str, engine: Engine) 
         yield running
 
 
-async def test_each_server_gets_its_own_secret_and_not_the_other_s(live: Live) -> None:
+@pytest.fixture
+async def telling(home: Path, kept: SecretStore, shell_image: str, engine: Engine) -> AsyncIterator[Live]:
+    """A gateway that lets secrets through in arguments and answers, so that a test can see and say what a server was given."""
+    (home / "config.toml").write_text('[interceptors]\nsecrets_in_arguments = "off"\nsecrets_in_results = "off"\n')
+    async with gateway(home, shell_image) as running:
+        yield running
+
+
+async def test_a_server_that_says_its_secret_is_not_heard(live: Live) -> None:
+    assert await live.variable("alpha", "FROM_FILE") == "[redacted: secret-in-use]"
+    assert await live.variable("beta", "TOKEN") == "[redacted: secret-in-use]"
+
+
+async def test_a_client_that_says_a_server_s_secret_is_refused(live: Live) -> None:
+    await live.call("alpha", "echo", text="so that its secret is in use")
+    refused = await live.call("beta", "echo", text=f"is it {CANARIES[0]}?")
+    assert CANARIES[0] not in json.dumps(refused)
+    assert "result" not in refused or refused["result"]["isError"]
+
+
+async def test_each_server_gets_its_own_secret_and_not_the_other_s(telling: Live) -> None:
+    live = telling
     assert await live.variable("alpha", "FROM_FILE") == CANARIES[0]
     assert await live.variable("alpha", "KEY_FILE") == "/run/secrets/alpha.key"
     assert await live.variable("alpha", "KEY") == ""
@@ -98,7 +119,8 @@ async def test_a_missing_secret_stops_the_start_and_names_the_command(live: Live
     assert list_sandboxes(engine) == []
 
 
-async def test_a_secret_set_while_the_gateway_runs_is_in_the_next_sandbox(live: Live, kept: SecretStore) -> None:
+async def test_a_secret_set_while_the_gateway_runs_is_in_the_next_sandbox(telling: Live, kept: SecretStore) -> None:
+    live = telling
     assert "error" in await live.call("gamma", "env", name="TOKEN")
     kept.put(SecretId("gamma", "token"), "first-value")
     assert await live.variable("gamma", "TOKEN") == "first-value"
@@ -115,8 +137,9 @@ async def test_a_store_that_cannot_be_opened_is_a_clear_error_of_the_call(live: 
 
 
 async def test_the_canary_is_in_no_log_audit_error_process_list_inspection_or_file(
-    live: Live, home: Path, engine: Engine
+    telling: Live, home: Path, engine: Engine
 ) -> None:
+    live = telling
     for server, canary in zip(("alpha", "beta"), CANARIES, strict=True):
         await live.call(server, "echo", text="hello")
         await live.call(server, "stderr", text=f"about to fail with {canary}")
@@ -146,7 +169,8 @@ async def test_the_gateway_dumps_no_memory_when_it_crashes(live: Live) -> None:
     assert int(_of_process(live, "coredump_filter"), 16) == 0
 
 
-async def test_logs_of_a_sandbox_redact_the_content_of_its_files(live: Live, home: Path) -> None:
+async def test_logs_of_a_sandbox_redact_the_content_of_its_files(telling: Live, home: Path) -> None:
+    live = telling
     await live.call("alpha", "echo", text="start")
     reader = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "harbourmaster", "sandbox", "logs", "alpha"), cwd=ROOT, stdout=subprocess.PIPE
