@@ -138,6 +138,7 @@ class Gateway:
         self._connections: set[Session | ModernClient] = set()  # of stdio edges
         self._sweeper: asyncio.Task[None] | None = None
         self.began = 0.0  # the event loop's time
+        self._tokens_seen = tokens.revision
         self._complaint = ""
 
     def _own_tools(self, append: Append, catalog: Catalog | None, code: Callable[[], LockedServer] | None) -> OwnTools:
@@ -346,7 +347,9 @@ class Gateway:
     async def look_for_changes(self) -> None:
         """Files that cannot be read leave everything as it is, and are complained about once."""
         try:
-            if self.tokens.refresh():
+            self.tokens.refresh()
+            if self.tokens.revision != self._tokens_seen:
+                self._tokens_seen = self.tokens.revision
                 self._expel()
             servers = await asyncio.to_thread(self._reload) if self._reload is not None else None
             profiles = await asyncio.to_thread(self._profiles.changed) if self._profiles is not None else None

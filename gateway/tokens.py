@@ -59,10 +59,12 @@ class TokenInfo:
 
 
 class TokenStore:
-    """The tokens in one file; ``principal`` is the hot path and touches no file."""
+    """The tokens in one file; ``principal`` is the hot path and touches no file for a token that it knows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.revision = 0
+        """Raised whenever other tokens are known than before."""
         self._stamp: tuple[int, int] | None = None
         self._tokens: dict[str, TokenInfo] = {}
         self._principals: dict[bytes, Principal] = {}
@@ -70,7 +72,17 @@ class TokenStore:
 
     def principal(self, token: bytes) -> Principal | None:
         """Whose ``token`` it is, or None when nobody holds it.  One that has ended is still told; see its ``expires``."""
-        return self._principals.get(hashlib.sha256(token).digest())
+        digest = hashlib.sha256(token).digest()
+        found = self._principals.get(digest)
+        if found is None and self._look():  # made a moment ago, perhaps: whoever made it uses it at once
+            return self._principals.get(digest)
+        return found
+
+    def _look(self) -> bool:
+        try:
+            return self.refresh()
+        except TokenFileInvalid:
+            return False  # `refresh` is called now and then too, and what it raises is complained about
 
     def holds(self, key: str) -> bool:
         """Whether the token behind ``Principal.key`` is still good."""
@@ -148,6 +160,7 @@ class TokenStore:
         self._stamp = self._stat()
 
     def _load(self, tokens: dict[str, TokenInfo]) -> None:
+        self.revision += 1
         self._tokens = tokens
         self._principals = {bytes.fromhex(t.sha256): t.principal for t in tokens.values()}
 

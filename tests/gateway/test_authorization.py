@@ -15,6 +15,7 @@ from gateway.authorization.things import SILENT, caller
 from gateway.gateway import Gateway
 from gateway.lock import write_lock
 from gateway.principals import LOCAL, Principal
+from gateway.tokens import TokenStore
 from harbourmaster.cli import main
 from harbourmaster.core.errors import ConfigError
 from harbourmaster.core.settings import Settings
@@ -101,6 +102,15 @@ async def test_resources_prompts_and_subscriptions_need_their_own_scopes(http: H
     uri = sorted(everything)[0]
     reply = await caller.call(session, "resources/read", {"uri": uri})
     assert reply["error"]["data"]["code"] == "auth.denied"
+
+
+async def test_a_token_is_good_from_the_moment_it_is_made(http: Http, gateway: Gateway) -> None:
+    """By another process, as `hm client connect` makes it: the client that it is for starts at once."""
+    elsewhere = TokenStore(gateway.settings.tokens_file)
+    fresh = Http(http.port, elsewhere.create("laptop"))
+    assert await fresh.initialize()
+    with pytest.raises(AssertionError):
+        await Http(http.port, "hm_nobody").initialize()
 
 
 async def test_a_session_follows_the_rights_of_the_token_it_is_used_with(http: Http, gateway: Gateway) -> None:

@@ -119,7 +119,7 @@ class Running:
 
 @pytest.fixture
 def running(installation: Path, bare_env: dict[str, str]) -> Iterator[Running]:
-    env = {**bare_env, "HM_HOME": str(installation)}
+    env = {**bare_env, "HM_HOME": str(installation), "HM_POOL_SPARES": "0"}  # tests count the sandboxes in use
     process = subprocess.Popen([*HM, "gateway", "run", "--port", "0"], env=env, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:

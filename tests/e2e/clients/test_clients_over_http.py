@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.lock import write_lock
+from gateway.tokens import CLIENTS, TokenStore
 from harbourmaster.core.settings import Settings
 from tests.gateway.harness import World, locked, serving
 
@@ -104,7 +105,8 @@ def test_hm_client_connect_writes_what_claude_code_writes_itself(clients, served
     config = Path(env["HOME"]) / ".claude.json"
     run([sys.executable, "-m", "harbourmaster", "client", "connect", "claude-code"], env)
     ours = json.loads(config.read_text())["mcpServers"]["harbourmaster"]
-    header = f"Authorization: Bearer {served.token}"
+    token = TokenStore(Settings.load(home=served.home).tokens_file).kept(CLIENTS)
+    header = f"Authorization: Bearer {token}"
     add = ["mcp", "add", "--scope", "user", "--transport", "http", "reference", served.url, "--header", header]
     run([*clients.claude, *add], env)
     assert json.loads(config.read_text())["mcpServers"]["reference"] == ours
