@@ -28,8 +28,8 @@ from gateway.sessions import SERVER_REQUESTS
 from gateway.upstream import Upstream
 from harbourmaster.core.digests import sha256
 
-GATHER_S: Final = 0.005  # a server that asks several things at once is given this long to say them all
-GATHER_FAR_S: Final = 0.1  # and one elsewhere, whose messages take ways of different lengths; a person takes longer
+GATHER_S: Final = 0.05  # a server that asks several things at once has said them all when it was quiet for this long
+GATHER_FAR_S: Final = 0.2  # and one elsewhere, whose messages take ways of different lengths; a person takes longer
 # Parts of the parameters that may differ between a call and its continuation.
 _PER_ROUND: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
@@ -124,10 +124,10 @@ class ModernClient(Downstream):
             upstream.refuse(server_id, INTERNAL_ERROR, "no call is in flight that could carry the question")
             return
         self._questions += 1
-        call.questions[f"{upstream.server.name}-{self._questions}"] = Question(
-            server_id, method, body.get("params", {})
-        )
-        self.loop.call_later(GATHER_FAR_S if upstream.server.remote else GATHER_S, _present, call)
+        key = f"{upstream.server.name}-{self._questions}"
+        call.questions[key] = Question(server_id, method, body.get("params", {}))
+        quiet = GATHER_FAR_S if upstream.server.remote else GATHER_S
+        self.loop.call_later(quiet, _present, call, key)
 
     def server_withdrew(self, upstream: Upstream, params: dict[str, Any]) -> None:
         for call in upstream.pending.values():
@@ -172,9 +172,10 @@ class ModernClient(Downstream):
                 del self._parked[state]
 
 
-def _present(call: Call) -> None:
-    """Show the client what the server asked."""
-    if call.questions and not call.turn.done():
+def _present(call: Call, key: str) -> None:
+    """Show the client what the server asked, unless it has asked more since ``key``: then that one's turn comes."""
+    later = key in call.questions and next(reversed(call.questions)) != key
+    if call.questions and not later and not call.turn.done():
         call.turn.set_result(ASKED)
 
 

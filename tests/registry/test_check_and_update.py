@@ -226,7 +226,7 @@ def test_without_a_network_every_look_up_says_so(tmp_path: Path, monkeypatch: py
         monkeypatch.setenv(variable, nobody)
     monkeypatch.setenv("UV_NO_CACHE", "1")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")  # pips before 24 name the reason only when they try again
     monkeypatch.setenv("npm_config_cache", str(tmp_path))
     monkeypatch.setenv("npm_config_fetch_retries", "0")
 

@@ -9,6 +9,7 @@ import ollama
 import pytest
 
 from tests.runner.conftest import Server
+from tests.runner.sure import SURE
 
 pytestmark = pytest.mark.slow
 
@@ -72,10 +73,8 @@ def test_anthropic_errors_have_anthropic_s_shape(claude: anthropic.Anthropic) ->
 
 def test_ollama_chats_streams_generates_and_embeds(llama: ollama.Client) -> None:
     options = {"temperature": 0, "num_predict": 12}
-    # The first answer may come from a prompt computed in one batch, later ones from the kept one: a near tie may go either way.
-    llama.chat(model="smollm2", messages=QUESTION, options=options)
-    whole = llama.chat(model="smollm2", messages=QUESTION, options=options)
-    pieces = llama.chat(model="smollm2", messages=QUESTION, options=options, stream=True)
+    whole = llama.chat(model="smollm2", messages=SURE, options=options)
+    pieces = llama.chat(model="smollm2", messages=SURE, options=options, stream=True)
     assert "".join(p.message.content or "" for p in pieces) == whole.message.content
     assert whole.eval_count == 12
     assert llama.generate(model="smollm2", prompt="Hello", options=options).response

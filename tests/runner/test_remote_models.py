@@ -14,6 +14,7 @@ import pytest
 from runner.errors import ModelNotFound, RequestInvalid
 from runner.remotes import Remote, Remotes
 from tests.runner.conftest import Server, quiet_port, serve
+from tests.runner.sure import SURE
 from tests.runner.test_openai_client import QUESTION, WEATHER
 
 
@@ -38,9 +39,7 @@ def client(front: Server) -> Iterator[openai.OpenAI]:
 
 @pytest.mark.slow
 def test_it_answers_like_a_model_of_the_store(client: openai.OpenAI, server: Server) -> None:
-    options = {"messages": QUESTION, "max_tokens": 12, "temperature": 0}
-    # The first answer may come from a prompt computed in one batch, later ones from the kept one.
-    client.chat.completions.create(model="me/big", **options)
+    options = {"messages": SURE, "max_tokens": 12, "temperature": 0}
     answer = client.chat.completions.create(model="me/big", **options)
     direct = server.post("/v1/chat/completions", {"model": "ai/smollm2", **options}).json()
     assert answer.choices[0].message.content == direct["choices"][0]["message"]["content"]
