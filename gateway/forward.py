@@ -11,7 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mcp_types.jsonrpc import HEADER_MISMATCH, METHOD_NOT_FOUND
+from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
+from sandbox.errors import LimitReached
 
 from gateway import eras, sdk
 from gateway.admission import Admissions
@@ -29,14 +30,13 @@ from gateway.lock import LockedServer
 from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
 from gateway.pool_repeat import is_repeatable
+from gateway.protocol import HEADER_MISMATCH, METHOD_NOT_FOUND
 from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
 from gateway.shape import explain, shape, shape_error
 from gateway.telemetry.tracer import Tracer
 from gateway.upstream import Upstream
-from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
-from sandbox.errors import LimitReached
 
 HeaderMap = dict[str, str]
 Own = Callable[[Downstream, Call, Route, dict[str, Any]], Awaitable[dict[str, Any]]]

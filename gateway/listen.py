@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from mcp_types.jsonrpc import INVALID_PARAMS
-
 from gateway import eras
 from gateway.calls import Outlet
 from gateway.errors import BadRequest
 from gateway.interceptors.outgoing import notice
 from gateway.messages import RequestId, notification
+from gateway.protocol import INVALID_PARAMS
 
 SUBSCRIPTION_ID_META_KEY: Final = "io.modelcontextprotocol/subscriptionId"  # 2026-07-28, "Subscriptions"
 

@@ -11,9 +11,9 @@ import json
 from typing import Any, Final
 
 import orjson
-from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR
 
 from gateway.errors import BadRequest, wire_error
+from gateway.protocol import INVALID_REQUEST, PARSE_ERROR
 
 RequestId = str | int
 

@@ -12,10 +12,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_types.jsonrpc import METHOD_NOT_FOUND
-
 from gateway.calls import NOWHERE
 from gateway.messages import encode
+from gateway.protocol import METHOD_NOT_FOUND
 
 if TYPE_CHECKING:
     from gateway.upstream import Peer, Upstream

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mcp_types.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
+from harbourmaster.core.errors import HarbourError
 
 from gateway import eras
 from gateway.calls import Outlet
@@ -14,9 +14,9 @@ from gateway.forward import Forwarder, HeaderMap, Reply, failure
 from gateway.listen import Listener
 from gateway.messages import result_message, result_of_json
 from gateway.modern import ModernClient
+from gateway.protocol import INVALID_PARAMS, METHOD_NOT_FOUND
 from gateway.routes import ROUTED, SUBSCRIPTIONS
 from gateway.sessions import Session
-from harbourmaster.core.errors import HarbourError
 
 Local = Callable[[Session, dict[str, Any]], dict[str, Any]]
 

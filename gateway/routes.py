@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mcp_types.jsonrpc import INVALID_PARAMS
-
 from gateway.errors import BadRequest
 from gateway.index import Index, Route
+from gateway.protocol import INVALID_PARAMS
 
 Finder = Callable[[Index, dict[str, Any]], Route]
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_types.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND
-
 from gateway import eras
 from gateway.calls import NOWHERE, Call, Outlet
 from gateway.downstream import Downstream
@@ -20,6 +18,7 @@ from gateway.limits import LIMITS
 from gateway.messages import RequestId, notification
 from gateway.principals import Principal
 from gateway.profiles.view import View
+from gateway.protocol import INTERNAL_ERROR, METHOD_NOT_FOUND
 from gateway.replay import Replay
 from gateway.upstream import Upstream
 

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mcp_types.jsonrpc import METHOD_NOT_FOUND
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.redaction import IN_USE
 
 from gateway import eras
 from gateway.calls import NOWHERE, Call
@@ -22,9 +23,8 @@ from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.messages import NOTIFICATION, RESPONSE, RequestId, decode, encode, kind_of, notification
 from gateway.pins import Pins, Report, unreported
+from gateway.protocol import METHOD_NOT_FOUND
 from gateway.watches import ACKNOWLEDGED, LISTS, Watches, lists_of, unstamp
-from harbourmaster.core.errors import HarbourError
-from harbourmaster.core.redaction import IN_USE
 
 if TYPE_CHECKING:
     from gateway.pool_lease import Lease

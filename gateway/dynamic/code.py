@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mcp_types.jsonrpc import METHOD_NOT_FOUND
-
 from gateway.calls import NOWHERE, Call
 from gateway.downstream import Downstream
-from gateway.dynamic import program
 from gateway.dynamic.errors import ArgumentInvalid, CodeStopped, CodeUnavailable
 from gateway.errors import CallTimeout, wire_error
 from gateway.leases import Leases
 from gateway.lock import LockedServer, pin_of
 from gateway.pool_lease import Holder, Lease
-from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError, NotFoundError
+
+from gateway.dynamic import program
+from gateway.protocol import METHOD_NOT_FOUND
+from gateway.upstream import Upstream
 
 CODE_RUNNER: Final = "code-runner"  # no server of this name is ever looked for
 SOURCE: Final = Path(program.__file__)

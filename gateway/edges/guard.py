@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_REQUEST
-
 from gateway.authorization.errors import IssuerUnreachable, TokenRefused
 from gateway.authorization.oauth import OAuth
-from gateway.messages import encode
 from gateway.principals import Principal
 from gateway.tokens import PREFIX, TokenStore
+
+from gateway.messages import encode
+from gateway.protocol import HEADER_MISMATCH, INVALID_REQUEST
 
 Headers = dict[bytes, bytes]
 
