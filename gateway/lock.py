@@ -7,12 +7,15 @@ that cannot be understood completely is refused, because it decides what runs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from gateway.errors import LockInvalid
 from harbourmaster.core.canonical import canonical_digest
@@ -73,7 +76,7 @@ def read_lock(path: Path) -> dict[str, LockedServer]:
     except FileNotFoundError:
         return {}
     try:
-        return _parse(json.loads(raw))
+        return dict(_parsed(raw))
     except (ValueError, KeyError, TypeError) as e:
         raise LockInvalid(
             f"{path} is not a lock this version understands: {e}", remedy="restore it, or write it anew: hm lock update"
@@ -108,7 +111,10 @@ def _as_dict(server: LockedServer) -> dict[str, Any]:
     return body
 
 
-def _parse(body: dict[str, Any]) -> dict[str, LockedServer]:
+@functools.lru_cache(maxsize=2)
+def _parsed(raw: bytes) -> dict[str, LockedServer]:
+    """Remembered for these very bytes: several parts of one process read the same lock, and its pins are many hashes."""
+    body = orjson.loads(raw)
     if body["version"] != LOCK_VERSION:
         raise ValueError(f"version {body['version']!r}, expected {LOCK_VERSION}")
     return {name: _server(name, fields) for name, fields in body["servers"].items()}
