@@ -26,6 +26,7 @@ from catalog.sources.oci_artifact import push_artifact
 from catalog.store import Store
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.files import write_atomic
+from harbourmaster.core.running import runner_url
 from harbourmaster.core.settings import Settings
 from policies.keys import SigningKey
 
@@ -111,7 +112,7 @@ def _search(request: SearchRequest, registry: str, facets: bool, as_json: bool) 
 
 
 def _embedder(settings: Settings) -> HttpEmbedder:
-    return HttpEmbedder(f"http://127.0.0.1:{settings.runner_port}/v1")
+    return HttpEmbedder(f"{runner_url(settings)}/v1")
 
 
 @app.command()

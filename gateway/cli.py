@@ -12,6 +12,7 @@ import typer
 from gateway.profiles.view import DEFAULT
 from harbourmaster.core import logs
 from harbourmaster.core.errors import UsageError
+from harbourmaster.core.running import recorded
 from harbourmaster.core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -70,7 +71,8 @@ async def _http(settings: Settings, only: tuple[str, ...], dynamic: bool, *, sse
         sys.stderr.write(
             f"serving {len(gateway.index.servers)} servers at http://{shown}:{bound}/{'sse' if sse else 'mcp'}\n"
         )
-        await run_http(gateway, settings, sock, sse=sse)
+        with recorded(settings.run_dir, settings.gateway_host, bound, only):
+            await run_http(gateway, settings, sock, sse=sse)
 
 
 async def _stdio(settings: Settings, only: tuple[str, ...], profile: str, dynamic: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli_arguments import arguments
+from gateway.cli_complete import tools
 from gateway.cli_connection import Gateway, call_tool, own_gateway, running_gateway
 from gateway.cli_errors import ArgumentsInvalid, ToolFailed
 from gateway.cli_lookup import Tool, find, tools_of_profile
@@ -19,15 +20,21 @@ from gateway.cli_output import visible
 from gateway.cli_result import text_of
 from gateway.lock import read_lock
 from gateway.tokens import TokenStore
+from harbourmaster.core.program import as_typed
+from harbourmaster.core.running import dialled, the_gateway
 from harbourmaster.core.settings import Settings
 
 STDIN = "-"
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call where the gateway listens everywhere
 _SLACK_S = 15.0  # the gateway times calls out itself; this is for a gateway that does not answer at all
 
 
 def call(
-    tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL", help="or the tool's name alone where only one has it")],
+    tool: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVER.TOOL", help="or the tool's name alone where only one has it", autocompletion=tools
+        ),
+    ],
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[key=value ...]", help="key:=JSON for raw JSON; - reads a JSON object"),
@@ -79,12 +86,13 @@ def _given(tool: Tool, words: list[str], args_file: str) -> dict[str, Any] | Non
 @contextlib.contextmanager
 def _gateway(settings: Settings, tool: Tool, profile: str) -> Iterator[Gateway]:
     timeout = settings.call_timeout_s + settings.start_timeout_s + _SLACK_S
-    host = LOOPBACK.get(settings.gateway_host, settings.gateway_host)
+    here = the_gateway(settings, tool.server)
+    host, port = (here.host, here.port) if here is not None else (settings.gateway_host, settings.gateway_port)
     token = TokenStore(settings.tokens_file).default()
-    gateway = running_gateway(host, settings.gateway_port, token, timeout, _notice, profile)
+    gateway = running_gateway(dialled(host), port, token, timeout, _notice, profile)
     if gateway is None:
         if sys.stderr.isatty():
-            sys.stderr.write("no gateway is running (hm up --detach starts one); one starts for this call\n")
+            sys.stderr.write(as_typed("no gateway is running (hm up --detach starts one); one starts for this call\n"))
         gateway = own_gateway(tool.server, timeout, _notice, profile)
     try:
         yield gateway

@@ -11,22 +11,24 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from gateway.cli_complete import clients
 from gateway.cli_output import columns, short_path
 from gateway.clients.connector import choose_transport, connect, current, disconnect, snippet
 from gateway.clients.entry import Endpoint, Transport, entry, merged, transport_of
 from gateway.clients.places import Places, Scope, client_named, file_of, is_installed, path_of
 from gateway.clients.table import CLIENTS, Client
+from harbourmaster.core import program
 from harbourmaster.core.errors import ConfigError, UsageError
 from harbourmaster.core.files import file_lock
-from harbourmaster.core.settings import DEFAULT_HOME, PROJECT_ROOT, Settings
+from harbourmaster.core.running import gateway_url, url_of
+from harbourmaster.core.settings import DEFAULT_HOME, Settings
 
 app = typer.Typer(no_args_is_help=True)
 
 State = Literal["connected", "outdated", "not connected", "unreadable"]
 _PROFILE = re.compile(r'/mcp/([a-z0-9-]+)"|"--profile", "([a-z0-9-]+)"')
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - translated away, never bound
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="a client; see: hm client ls")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="a client; see: hm client ls", autocompletion=clients)]
 Project = Annotated[bool, typer.Option("--project", help="this directory's file instead of the user's")]
 
 
@@ -86,6 +88,10 @@ def connect_command(
         print(f"  the file as it was: {change.backup}")
     if change.changed:
         print(f"  now: {client.reload}")
+    usual = url_of(settings.gateway_host, settings.gateway_port)
+    if chosen == "http" and not endpoint.url.startswith(usual):
+        told = f"note: the gateway runs at {endpoint.url} now, but {usual} is what its settings say; "
+        sys.stderr.write(f"{told}put the port into {settings.home / 'config.toml'} (gateway_port = ...) to keep it\n")
     if project and chosen == "http":
         sys.stderr.write(f"warning: {change.path} now holds a token; keep it out of version control\n")
 
@@ -160,11 +166,10 @@ def _profile(settings: Settings, name: str) -> str:
 
 
 def _endpoint(settings: Settings, places: Places, profile: str = "") -> Endpoint:
-    host = _WILDCARDS.get(settings.gateway_host, settings.gateway_host)
     usual = settings.home == (places.home / DEFAULT_HOME.name).absolute()
     return Endpoint(
-        url=f"http://{host}:{settings.gateway_port}/mcp" + (f"/{profile}" if profile else ""),
-        command=str(PROJECT_ROOT / "hm"),
+        url=gateway_url(settings) + (f"/{profile}" if profile else ""),
+        command=str(program.path()),
         args=(*Endpoint.args, "--profile", profile) if profile else Endpoint.args,
         env={} if usual else {"HM_HOME": str(settings.home)},
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli_complete import servers
 from gateway.cli_output import columns
 from gateway.lock import read_lock
 from harbourmaster.core.settings import Settings
@@ -39,7 +40,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="agree to what is shown")
 
 
 @app.command("diff")
-def diff(name: Annotated[str, typer.Argument(help="a server; default: each")] = "") -> None:
+def diff(name: Annotated[str, typer.Argument(help="a server; default: each", autocompletion=servers)] = "") -> None:
     """What servers say now and what they were locked with, to be reviewed; exit status 1 when something differs."""
     from harbourmaster.up.relocking import diff as diff_now
 
@@ -59,7 +60,9 @@ def update(
 
 
 @app.command("approve")
-def approve(name: str, yes: Yes = False) -> None:
+def approve(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a server", autocompletion=servers)], yes: Yes = False
+) -> None:
     """Serve a server as it was found running, though it was locked otherwise, after showing the difference."""
     from harbourmaster.up.relocking import approve as approve_now
 

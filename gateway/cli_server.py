@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli_complete import servers
 from gateway.cli_errors import ServerUnknown
 from gateway.cli_output import columns, visible
 from gateway.cli_remote import add, login, logout
@@ -29,7 +30,10 @@ app.command("login")(login)
 app.command("logout")(logout)
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="servers in the lock; see: hm server ls")]
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME...", help="servers in the lock; see: hm server ls", autocompletion=servers),
+]
 
 
 @app.command("ls")
@@ -78,7 +82,8 @@ def disable(names: Names) -> None:
 
 @app.command("inspect")
 def inspect(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="a server in the lock")], as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a server in the lock", autocompletion=servers)],
+    as_json: Json = False,
 ) -> None:
     """What the lock says about one server: image, signer, papers, profile, what it offers."""
     server = _known(read_lock(Settings.load().lock_file), name)

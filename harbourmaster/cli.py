@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
+from harbourmaster.cli_completion import VARIABLE, words_typed
 from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.redaction import IN_USE
 
 # name -> (module:attribute, one line of help).  A group's module is imported only when that group is used, so that
@@ -44,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "call": ("gateway.cli_call:call", "Call a tool: hm call SERVER.TOOL key=value ..."),
     "verify": ("registry.cli_verify:verify", "Check an image's papers, link by link"),
     "test": ("harbourmaster.cli_test:test", "Run the project's own tests"),
+    "completion": ("harbourmaster.cli_completion:completion", "Let your shell complete commands, servers and tools"),
     "version": ("harbourmaster.cli_up:version", "Print the version"),
 }
 
@@ -82,16 +88,43 @@ def print_error(error: HarbourError, *, as_json: bool = False) -> None:
     if as_json:
         sys.stderr.write(IN_USE.redact(json.dumps({"error": error.as_dict()}, ensure_ascii=False)) + "\n")
         return
-    sys.stderr.write(f"error [{error.code}]: {IN_USE.redact(error.message)}\n")
+    sys.stderr.write(f"error [{error.code}]: {IN_USE.redact(as_typed(error.message))}\n")
     if error.remedy:
-        sys.stderr.write(f"  what to do: {error.remedy}\n")
+        sys.stderr.write(f"  what to do: {as_typed(error.remedy)}\n")
+
+
+class SystemRefused(HarbourError):
+    """The machine said no, where no package knows better what that means."""
+
+    code = "system.refused"
+
+
+_SPACE = "free some space on that disk (df -h), or set HM_HOME to a larger one"
+_ACCESS = "give this user access to it, or set HM_HOME to a folder of your own"
+_REMEDIES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EROFS: _ACCESS,
+    errno.ENOTDIR: "a file is in the place of a folder: move it away, or set HM_HOME to another folder",
+    errno.EEXIST: "a file is in the place of a folder: move it away, or set HM_HOME to another folder",
+    errno.EMFILE: "allow more open files (ulimit -n), then try again",
+}
+
+
+def refused_by_system(error: OSError) -> SystemRefused:
+    """What went wrong with which file, in the words of the system, and what to do where that is plain."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = _REMEDIES.get(error.errno or 0, "see: hm doctor; HM_LOG_LEVEL=debug shows where it happened")
+    return SystemRefused(f"{where}{error.strerror or error}", remedy=remedy)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit status 0 done, 1 refused or failed, 2 usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        build_app(arguments)(args=arguments, prog_name="hm")
+        build_app(_named(arguments))(args=arguments, prog_name="hm")
     except HarbourError as e:
         print_error(e, as_json="--json" in arguments)
         sys.exit(e.exit_status)
@@ -99,3 +132,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as e:
+        if os.environ.get("HM_LOG_LEVEL", "").lower() == "debug":
+            traceback.print_exc()
+        print_error(refused_by_system(e), as_json="--json" in arguments)
+        sys.exit(1)
+
+
+def _named(arguments: list[str]) -> list[str]:
+    """The words to find the group in: the command line's own, or those that a shell asks completions for."""
+    if VARIABLE not in os.environ:
+        return arguments
+    from typer._completion_classes import completion_init
+
+    completion_init()
+    return words_typed()

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.errors import HarbourError, UsageError
+from harbourmaster.core.program import is_clone
 from harbourmaster.core.settings import PROJECT_ROOT, Settings
 from harbourmaster.up.engine import ensure_engine
 from harbourmaster.up.host import Host, install_packages
@@ -38,6 +39,8 @@ def test(
     ] = False,
 ) -> None:
     """Run the tests.  Everything else on the line goes to pytest: hm test -m "not engine" -k gateway"""
+    if not is_clone():
+        raise UsageError("an installed package comes without tests", remedy="clone the project and run ./hm test there")
     if prepare_only:
         return
     arguments = list(context.args)

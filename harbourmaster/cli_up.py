@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import harbourmaster
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to installing what is missing.")]
@@ -21,7 +23,7 @@ MARKS = {"ok": "[green]âœ“ ok[/]", "odd": "[yellow]! odd[/]", "missing": "[red]â
 
 
 def say(line: str) -> None:
-    sys.stderr.write(f"hm: {line}\n")
+    sys.stderr.write(f"hm: {as_typed(line)}\n")
 
 
 def up(
@@ -35,7 +37,11 @@ def up(
     from harbourmaster.up.run import bring_up
 
     names = tuple(n.strip() for n in servers.split(",") if n.strip())
-    bring_up(Settings.load(), yes=yes, detach=detach, only=names, models=models, console=console, say=say)
+    try:
+        bring_up(Settings.load(), yes=yes, detach=detach, only=names, models=models, console=console, say=say)
+    except KeyboardInterrupt:
+        say("broken off; what was finished stays, and hm up goes on from there")
+        raise
 
 
 def down() -> None:
@@ -62,10 +68,12 @@ def _print_status(report: dict[str, object]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in report.items():
         shown = ", ".join(_words(value)) if isinstance(value, dict) else value
-        table.add_row(key.replace("_", " "), str(shown))
+        table.add_row(key.replace("_", " "), escape(str(shown)))
     Console().print(table)
     if not report["running"]:
-        say("nothing runs; start it with: ./hm up --detach")
+        say("nothing runs; start it with: hm up --detach")
+        if report["healthy"]:
+            say(f"what answers at {report['url']} is no gateway of this HM_HOME")
 
 
 def _words(found: dict[str, object]) -> list[str]:
@@ -91,7 +99,7 @@ def doctor(as_json: Json = False) -> None:
         for column in ("", "What", "Found", "What to do"):
             table.add_column(column, overflow="fold")
         for f in findings:
-            table.add_row(MARKS[f.level], f.name, f.text, f.remedy)
+            table.add_row(MARKS[f.level], f.name, escape(f.text), escape(as_typed(f.remedy)))
         Console().print(table)
     if any(f.level == "missing" for f in findings):
         raise typer.Exit(1)

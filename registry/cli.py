@@ -15,6 +15,7 @@ from rich.table import Table
 from harbourmaster.core.settings import Settings
 from registry.cli_publish import publish
 from registry.cli_submit import check, new, update
+from registry.places import writable_dir
 from registry.schema import Entry, known_folder, load_entries
 
 app = typer.Typer(no_args_is_help=True)
@@ -174,7 +175,7 @@ def lock(name: Name, root: Root = None) -> None:
 
     settings = Settings.load()
     (entry,) = _entries(settings, root, [name])
-    for path in locker.lock(entry, (root or settings.servers_dir) / name):
+    for path in locker.lock(entry, writable_dir(settings, root) / name):
         print(path)
 
 

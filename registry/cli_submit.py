@@ -14,6 +14,7 @@ import typer
 
 from harbourmaster.core.errors import UsageError
 from harbourmaster.core.settings import Settings
+from registry.places import writable_dir
 
 if TYPE_CHECKING:
     from registry.lookup.found import Found
@@ -61,6 +62,8 @@ def new(
         given = dict([_asked_origin()])
     ((kind, place),) = given.items()
     asked = {"version": version, "commit": commit, "directory": directory, "transport": transport}
+    settings = Settings.load()
+    folder = writable_dir(settings, root)
     found = _looked_up(kind, place, private=private, **asked)
     wishes = Wishes(
         name=name,
@@ -75,8 +78,7 @@ def new(
         arguments=_object(arguments),
         expect=expect,
     )
-    settings = Settings.load()
-    written = write_new(found, wishes, root or settings.servers_dir, ask=sys.stdin.isatty() and not as_json)
+    written = write_new(found, wishes, folder, ask=sys.stdin.isatty() and not as_json)
     if as_json:
         print(json.dumps(written.as_dict(), indent=2))
         return
@@ -172,7 +174,7 @@ def update(
     from registry.update import propose, show
 
     settings = Settings.load()
-    place = root or settings.servers_dir
+    place = writable_dir(settings, root) if write else root or settings.servers_dir
     folders = _folders(place, names or sorted(p.parent.name for p in place.glob("*/server.yaml")))
     with _engine(settings, build) as engine, progress_view(quiet=as_json) as view:
         proposals = [propose(settings, folder, engine, view) for folder in folders]

@@ -18,7 +18,7 @@ from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.errors import ImageNotFound, OfflineRefused
 from registry.oci.layout import OciLayout
-from registry.places import entry_folder
+from registry.places import entry_folder, entry_names
 from registry.schema import ENTRY_FILE
 from registry.target import Target, locked_image, target_of, target_of_ref
 from registry.verify import Verifier
@@ -31,7 +31,9 @@ def verify(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|IMAGE|FILE", help="a server, an image's tag or manifest digest, or an evidence statement"
+            metavar="NAME|IMAGE|FILE",
+            help="a server, an image's tag or manifest digest, or an evidence statement",
+            autocompletion=lambda incomplete: entry_names(Settings.load()),
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object with every link")] = False,

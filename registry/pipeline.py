@@ -16,7 +16,7 @@ from policies.keys import SigningKey
 from registry import survey
 from registry.build.bases import Progress, silent
 from registry.build.builder import BuildContext, Inputs, build, current
-from registry.build.container import sweep
+from registry.build.container import BUILDERS, sweep
 from registry.build.errors import BuildFailed
 from registry.build.network import detect
 from registry.build.records import BuildRecord
@@ -67,8 +67,14 @@ def build_all(
     if waiting:
         sweep(engine.client)
         with ThreadPoolExecutor(settings.build_jobs, thread_name_prefix="build") as pool:
-            results |= dict(zip([e.name for e in waiting], pool.map(run.make, waiting), strict=True))
+            try:
+                results |= dict(zip([e.name for e in waiting], pool.map(run.make, waiting), strict=True))
+            except BaseException:  # Ctrl-C: nobody waits minutes for builds that nobody wants
+                pool.shutdown(wait=False, cancel_futures=True)
+                BUILDERS.end()
+                raise
     return {name: result for name, result in results.items() if result is not None}
+        BUILDERS.begin()
 
 
 class _Run:

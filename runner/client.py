@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from harbourmaster.core.running import runner_url
 from harbourmaster.core.settings import Settings
 from runner.errors import EngineFailed, RunnerDown
 
@@ -18,7 +19,7 @@ CONNECT_S = 2.0
 
 def own_url(settings: Settings) -> str:
     """Where the runner of `hm up` listens."""
-    return f"http://127.0.0.1:{settings.runner_port}"
+    return runner_url(settings)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``hm model install``: the engine, compiled for this machine from the pinned set of ``requirements-runner.lock``."""
+"""``hm model install``: the engine, compiled for this machine from the pinned set of ``runner/requirements.lock``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harbourmaster.core.errors import UnavailableError
-from harbourmaster.core.settings import PROJECT_ROOT
 
-LOCK = PROJECT_ROOT / "requirements-runner.lock"
+LOCK = Path(__file__).with_name("requirements.lock")
 ENGINE = "llama-cpp-python"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -63,7 +62,10 @@ def entries(lock: str) -> dict[str, str]:
 
 def _pip(place: Path, pins: list[str], *options: str, jobs: int = 0) -> None:
     if not importlib.util.find_spec("pip"):
-        raise InstallFailed("this Python has no pip", remedy="run it through ./hm, whose environment has one")
+        raise InstallFailed(
+            "this Python has no pip",
+            remedy=f"give it one: {sys.executable} -m ensurepip (./hm makes an environment that has it)",
+        )
     wanted = place / "requirements.txt"
     wanted.write_text("".join(pins))
     command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]

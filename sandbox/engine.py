@@ -48,6 +48,7 @@ class EngineInfo:
     default_runtime: str
     containerd_store: bool  # image IDs are manifest digests, not config digests
     architecture: str
+    root: str = ""  # where it keeps images, on its own machine
 
 
 def addresses(settings: Settings, environment: Mapping[str, str]) -> list[str]:
@@ -245,4 +246,5 @@ def _read_info(info: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
         default_runtime=str(info.get("DefaultRuntime") or ""),
         containerd_store=any("io.containerd.snapshotter" in str(item) for item in status),
         architecture=str(info.get("Architecture", "")),
+        root=str(info.get("DockerRootDir") or ""),
     )

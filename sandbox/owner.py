@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from harbourmaster.core.alive import start_time as start_time
 
 LABEL_SANDBOX = "harbourmaster.sandbox"  # docs/architecture.md
 LABEL_HOME = "harbourmaster.home"
@@ -11,16 +12,6 @@ LABEL_OWNER = "harbourmaster.owner"
 LABEL_SERVER = "harbourmaster.server"
 LABEL_IMAGE = "harbourmaster.image"
 LABEL_RELAY = "harbourmaster.relay"
-
-
-def start_time(pid: int) -> int | None:
-    """Clock ticks between boot and the start of ``pid`` (field 22 of /proc/PID/stat, proc(5)); None if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat[stat.rindex(b")") + 2 :].split()  # the name before may hold spaces and parentheses
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def owner_of_this_process() -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harbourmaster.core import logs
+from harbourmaster.core.running import console_url
 from harbourmaster.core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The web console.")
@@ -48,7 +49,7 @@ def link() -> None:
     from web.access import make_link_code
 
     settings = Settings.load()
-    print(f"http://{HOST}:{settings.console_port}/enter/{make_link_code(settings)}")
+    print(f"{console_url(settings)}/enter/{make_link_code(settings)}")
 
 
 @app.command("token")

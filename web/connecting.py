@@ -16,9 +16,11 @@ from gateway.clients.places import Places, client_named, is_installed
 from gateway.clients.table import CLIENTS, Client
 from gateway.tokens import CLIENTS as FOR_CLIENTS
 from gateway.tokens import TokenStore
+from harbourmaster.core import program
 from harbourmaster.core.errors import ConfigError
 from harbourmaster.core.files import file_lock
-from harbourmaster.core.settings import DEFAULT_HOME, PROJECT_ROOT, Settings
+from harbourmaster.core.running import gateway_url
+from harbourmaster.core.settings import DEFAULT_HOME, Settings
 
 HIDDEN = "<token>"  # what those see who may not act
 FIRST = ("claude-code", "claude-desktop", "cursor", "vscode")
@@ -41,12 +43,10 @@ def places() -> Places:
 
 
 def endpoint(settings: Settings, where: Places) -> Endpoint:
-    wildcards = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - translated away, never bound
-    host = wildcards.get(settings.gateway_host, settings.gateway_host)
     usual = settings.home == (where.home / DEFAULT_HOME.name).absolute()
     return Endpoint(
-        url=f"http://{host}:{settings.gateway_port}/mcp",
-        command=str(PROJECT_ROOT / "hm"),
+        url=gateway_url(settings),
+        command=str(program.path()),
         env={} if usual else {"HM_HOME": str(settings.home)},
     )
 

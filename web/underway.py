@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 
 from gateway.tokens import TokenStore
+from harbourmaster.core.running import SeveralGateways, gateway_url
 from harbourmaster.core.settings import Settings
 
 TIMEOUT_S = 1.0  # it is on this machine, and answers from memory
@@ -16,17 +17,16 @@ def underway(settings: Settings) -> dict[str, Any] | None:
     """``{sessions, leases, pool, gateway}``, or None where no gateway answers to that."""
     if not settings.tokens_file.exists():
         return None
-    host = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
     headers = {"authorization": f"Bearer {TokenStore(settings.tokens_file).default()}"}
     try:
         answer = httpx2.get(
-            f"http://{host}:{settings.gateway_port}/admin/status",
+            gateway_url(settings).removesuffix("/mcp") + "/admin/status",
             headers=headers,
             timeout=TIMEOUT_S,
             trust_env=False,
             verify=False,
         )
         body = answer.json() if answer.status_code == 200 else None
-    except (httpx2.HTTPError, ValueError):
+    except (httpx2.HTTPError, SeveralGateways, ValueError):
         return None
     return body if isinstance(body, dict) and isinstance(body.get("sessions"), list) else None

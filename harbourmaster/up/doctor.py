@@ -5,50 +5,33 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import socket
-import stat
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from harbourmaster.core import audit
-from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.errors import EngineError, HarbourError
 from harbourmaster.core.settings import Settings
-from harbourmaster.up.state import read_state
+from harbourmaster.up import doctor_home
+from harbourmaster.up.findings import Check, Finding
+from harbourmaster.up.room import LEAST_DISK_BYTES, LOW_DISK_BYTES, LOW_MEMORY_BYTES, disks, engine_root, free_memory
 
 if TYPE_CHECKING:
     from sandbox.engine import EngineInfo
 
-Level = Literal["ok", "odd", "missing"]
-LOW_DISK_BYTES = 2 << 30  # twelve starter servers, their bases and the engine's copy of them take about 1.5 GB
 OLDEST_ENGINE = (20, 10)
-
-
-@dataclass(frozen=True)
-class Finding:
-    name: str
-    level: Level
-    text: str
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-Check = Callable[[Settings], Iterator[Finding]]
 
 
 def examine(settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     for check in CHECKS:
+        name = check.__name__.removeprefix("check_")
         try:
             found.extend(check(settings))
         except HarbourError as e:
-            found.append(Finding(check.__name__.removeprefix("check_"), "missing", f"[{e.code}] {e.message}", e.remedy))
+            found.append(Finding(name, "missing", f"[{e.code}] {e.message}", e.remedy))
         except OSError as e:
-            found.append(Finding(check.__name__.removeprefix("check_"), "missing", str(e), "see the message"))
+            found.append(Finding(name, "missing", str(e), "give this user access, or set HM_HOME to another folder"))
     return found
 
 
@@ -56,32 +39,35 @@ def check_python(settings: Settings) -> Iterator[Finding]:
     yield Finding("python", "ok", f"Python {platform.python_version()} in {sys.prefix}")
 
 
-def check_home(settings: Settings) -> Iterator[Finding]:
-    home = settings.home
-    if not home.exists():
-        yield Finding("home", "odd", f"{home} does not exist yet", "run: ./hm up")
-        return
-    mode = stat.S_IMODE(home.stat().st_mode)
-    if mode & 0o077:
-        yield Finding("home", "odd", f"{home} is open to others (mode {mode:04o})", f"chmod 700 {home}")
-    elif not os.access(home, os.W_OK):
-        yield Finding("home", "missing", f"{home} cannot be written", f"chown or chmod {home}, or set HM_HOME")
-    else:
-        yield Finding("home", "ok", f"{home}")
-    for key in sorted(settings.keys_dir.glob("*")) if settings.keys_dir.is_dir() else []:
-        key_mode = stat.S_IMODE(key.stat().st_mode)
-        if key_mode & 0o077 and not key.name.endswith(".pub"):
-            yield Finding("keys", "missing", f"{key} may be read by others (mode {key_mode:04o})", f"chmod 600 {key}")
-
-
 def check_disk(settings: Settings) -> Iterator[Finding]:
-    place = next(p for p in (settings.home, *settings.home.parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    text = f"{free / 1e9:.1f} GB free at {place}"
-    if free < LOW_DISK_BYTES:
-        yield Finding("disk", "odd", text, "free some space, or set HM_HOME to a larger disk")
-    else:
-        yield Finding("disk", "ok", text)
+    from sandbox.engine import Engine
+
+    try:
+        engine = Engine.connect(settings)
+        try:
+            root = engine_root(engine)
+        finally:
+            engine.close()
+    except EngineError:
+        root = ""  # said by the engine's own check
+    for disk in disks(settings, root):
+        remedy = f"free some space at {disk.place}, or set HM_HOME to a larger disk"
+        if disk.free < LEAST_DISK_BYTES:
+            yield Finding("disk", "missing", f"full: {disk.text}", remedy)
+        elif disk.free < LOW_DISK_BYTES:
+            yield Finding("disk", "odd", disk.text, remedy)
+        else:
+            yield Finding("disk", "ok", disk.text)
+
+
+def check_memory(settings: Settings) -> Iterator[Finding]:
+    free = free_memory()
+    text = f"{free / 1e9:.1f} GB free"
+    if 0 < free < LOW_MEMORY_BYTES:
+        remedy = "end other programs, or bound the sandboxes: pool_memory_mb in config.toml"
+        yield Finding("memory", "odd", text, remedy)
+    elif free:
+        yield Finding("memory", "ok", text)
 
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
@@ -129,7 +115,7 @@ def check_builder(settings: Settings) -> Iterator[Finding]:
             "base images",
             "odd",
             "mmdebstrap is missing; base images can only be pulled",
-            "apt-get install mmdebstrap (./hm up offers to)",
+            "apt-get install mmdebstrap (hm up offers to)",
         )
 
 
@@ -144,60 +130,12 @@ def check_certificates(settings: Settings) -> Iterator[Finding]:
             yield Finding("certificates", "ok", f"{name}={value} is used in builds and in no image")
 
 
-def check_catalog(settings: Settings) -> Iterator[Finding]:
-    from gateway.lock import read_lock
-
-    if not settings.lock_file.exists():
-        yield Finding("servers", "odd", "no server is built yet", "run: ./hm up")
-        return
-    servers = read_lock(settings.lock_file)
-    enabled = sum(1 for s in servers.values() if s.enabled)
-    yield Finding("servers", "ok", f"{len(servers)} locked, {enabled} enabled")
-
-
-def check_trust(settings: Settings) -> Iterator[Finding]:
-    from policies.trust import TrustPolicy
-
-    policy = TrustPolicy.load(settings)
-    yield Finding("trust policy", "ok", f"{policy.digest}")
-
-
-def check_audit(settings: Settings) -> Iterator[Finding]:
-    if not settings.audit_dir.exists():
-        yield Finding("audit", "ok", "no record yet")
-        return
-    summary = audit.verify(settings.audit_dir)
-    yield Finding("audit", "ok", f"{summary.records} records, chain whole")
-
-
-def check_gateway(settings: Settings) -> Iterator[Finding]:
-    state = read_state(settings.run_dir)
-    if state is not None:
-        yield Finding("gateway", "ok", f"running at {state.url} since {state.since}")
-        return
-    with socket.socket(socket.AF_INET6 if ":" in settings.gateway_host else socket.AF_INET) as s:
-        s.settimeout(1)
-        taken = s.connect_ex((settings.gateway_host, settings.gateway_port)) == 0
-    if taken:
-        yield Finding(
-            "gateway",
-            "missing",
-            f"port {settings.gateway_port} is taken by another program",
-            "stop it, or set HM_GATEWAY_PORT (clients must then be connected again)",
-        )
-    else:
-        yield Finding("gateway", "odd", "not running", "run: ./hm up --detach")
-
-
 CHECKS: tuple[Check, ...] = (
     check_python,
-    check_home,
     check_disk,
+    check_memory,
     check_engine,
     check_builder,
     check_certificates,
-    check_catalog,
-    check_trust,
-    check_audit,
-    check_gateway,
+    *doctor_home.CHECKS,
 )

@@ -37,7 +37,7 @@ def ensure_engine(settings: Settings, *, yes: bool, say: Callable[[str], None]) 
             "Docker is installed but its daemon does not answer", remedy="start it: sudo systemctl start docker"
         )
     elif not ask("Docker is installed but its daemon does not run. Start it now?", yes=yes):
-        raise EngineMissing("Docker is installed but its daemon does not run", remedy="start it, or run: ./hm up --yes")
+        raise EngineMissing("Docker is installed but its daemon does not run", remedy="start it, or run: hm up --yes")
     say("starting the container engine")
     return _start(settings, host)
 
@@ -85,7 +85,7 @@ def _wait_for_engine(settings: Settings, log: Path, daemon: subprocess.Popen[byt
             if died or time.monotonic() > deadline:
                 raise EngineDidNotStart(
                     f"the container engine was started but does not answer: {_last_line(log) or e.message}",
-                    remedy=f"read {log} (or: journalctl -u docker), mend it, then run ./hm up again",
+                    remedy=f"read {log} (or: journalctl -u docker), mend it, then run hm up again",
                 ) from e
         time.sleep(0.2)
 

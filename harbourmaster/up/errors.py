@@ -1,6 +1,6 @@
 """Errors of setting up and supervising."""
 
-from harbourmaster.core.errors import ConfigError, EngineError, HarbourError, RefusedError, UnavailableError
+from harbourmaster.core.errors import ConfigError, EngineError, HarbourError, LimitError, RefusedError, UnavailableError
 
 
 class EngineMissing(EngineError):
@@ -23,6 +23,10 @@ class EngineDidNotStart(EngineError):
 
 class GatewayDidNotStart(UnavailableError):
     code = "gateway.did_not_start"
+
+
+class NoRoom(LimitError):
+    code = "up.no_room"
 
 
 class NoServerBuilt(HarbourError):

@@ -69,7 +69,7 @@ def install_packages(host: Host, packages: Sequence[str], why: str, *, yes: bool
     say(f"{why}: will install the Debian packages {', '.join(packages)}")
     if not ask("Install them now?", yes=yes):
         raise InstallRefused(
-            f"{why}, and nobody agreed to install {', '.join(packages)}", remedy=f"run: {command}  (or: ./hm up --yes)"
+            f"{why}, and nobody agreed to install {', '.join(packages)}", remedy=f"run: {command}  (or: hm up --yes)"
         )
     _apt(host, ["update", "-qq"])
     _apt(host, ["install", "-y", "-qq", "--no-install-recommends", *packages])
@@ -80,7 +80,7 @@ def _by_hand(packages: Sequence[str], host: Host) -> str:
         return "as root: apt-get install " + " ".join(packages)
     return (
         "install a container engine that speaks the Docker API (Docker Engine 20.10 or newer, or Podman 4 with its socket: "
-        "systemctl --user enable --now podman.socket), start it, and run ./hm up again"
+        "systemctl --user enable --now podman.socket), start it, and run hm up again"
     )
 
 
@@ -97,5 +97,5 @@ def _apt(host: Host, arguments: list[str]) -> None:
     if result.returncode:
         last = " | ".join((result.stderr or result.stdout).strip().splitlines()[-3:])
         raise InstallFailed(
-            f"apt-get {arguments[0]} failed: {last}", remedy="mend apt (network, sources, disk), then run ./hm up again"
+            f"apt-get {arguments[0]} failed: {last}", remedy="mend apt (network, sources, disk), then run hm up again"
         )

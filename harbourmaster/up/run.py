@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 
 from harbourmaster.cli import print_error
+from harbourmaster.core import program
 from harbourmaster.core.errors import HarbourError
-from harbourmaster.core.files import make_private_dir
+from harbourmaster.core.files import file_lock, is_locked, make_private_dir
+from harbourmaster.core.program import as_typed
+from harbourmaster.core.running import dialled, listening, the_gateway
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.engine import ensure_engine
 from harbourmaster.up.errors import NoServerBuilt
 from harbourmaster.up.models import models_can_be_prepared
 from harbourmaster.up.processes import Service, services
+from harbourmaster.up.room import engine_root, require_room
 from harbourmaster.up.servers import Prepared, prepare
 from harbourmaster.up.starting import READY_TIMEOUT_S, is_healthy, start_detached, stop, with_a_place
 from harbourmaster.up.state import read_state
@@ -42,24 +47,43 @@ def bring_up(
     """Everything that is missing, then run.  Raises ``NoServerBuilt`` when nothing can be served; exits 1 when some failed."""
     begun = time.monotonic()
     make_private_dir(settings.home)
+    with contextlib.ExitStack() as turn:
+        turn.enter_context(_turn(settings, say))
+        prepared = _prepared(settings, only, yes=yes, say=say)
+        models = models and models_can_be_prepared(settings, yes=yes, say=say)
+        wanted = services(settings, models=models, console=console)
+        running = read_state(settings.run_dir)
+        if running is None and not detach:
+            _run_in_foreground(settings, wanted, begun, say, turn.close)
+        else:
+            start_detached(settings, wanted, say)
+            turn.close()
+            _welcome(settings, begun, say)
+            if running is not None and not detach:
+                say("it was running already; end it with: hm down")
+    if prepared.failed:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _turn(settings: Settings, say: Say) -> Iterator[None]:
+    """One `hm up` at a time: the second one would build the same, and want the same ports."""
+    guard = settings.run_dir / "up.lock"
+    if is_locked(guard):
+        say("another hm up is at work here; waiting for it")
+    with file_lock(guard):
+        yield
+
+
+def _prepared(settings: Settings, only: tuple[str, ...], *, yes: bool, say: Say) -> Prepared:
     engine = ensure_engine(settings, yes=yes, say=say)
     try:
+        require_room(settings, engine_root(engine), say)
         prepared = prepare(settings, engine, only, yes=yes, say=say)
     finally:
         engine.close()
     _report(prepared, say)
-    models = models and models_can_be_prepared(settings, yes=yes, say=say)
-    wanted = services(settings, models=models, console=console)
-    running = read_state(settings.run_dir)
-    if running is not None or detach:
-        start_detached(settings, wanted, say)
-        _welcome(settings, begun, say)
-        if running is not None and not detach:
-            say("it was running already; end it with: ./hm down")
-    else:
-        _run_in_foreground(settings, wanted, begun, say)
-    if prepared.failed:
-        raise typer.Exit(1)
+    return prepared
 
 
 def _report(prepared: Prepared, say: Say) -> None:
@@ -76,16 +100,18 @@ def _report(prepared: Prepared, say: Say) -> None:
     )
 
 
-def _run_in_foreground(settings: Settings, wanted: list[Service], begun: float, say: Say) -> None:
+def _run_in_foreground(
+    settings: Settings, wanted: list[Service], begun: float, say: Say, published: Callable[[], None]
+) -> None:
     supervisor = Supervisor(settings, with_a_place(settings, wanted, say))
     threading.Thread(target=_welcome_when_ready, args=(settings, begun, say), daemon=True).start()
-    supervisor.run()
+    supervisor.run(published)
     say("stopped")
 
 
 def _welcome_when_ready(settings: Settings, begun: float, say: Say) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not is_healthy(settings):
+    while not is_healthy(gateway_url(settings)):
         if time.monotonic() > deadline:
             say(f"the gateway does not answer; read {settings.log_dir / 'gateway.log'}")
             return
@@ -95,13 +121,16 @@ def _welcome_when_ready(settings: Settings, begun: float, say: Say) -> None:
 
 
 def _welcome(settings: Settings, begun: float, say: Say) -> None:
-    url = gateway_url(settings)
+    state = read_state(settings.run_dir)
+    url = state.url if state else gateway_url(settings)
     say(f"the gateway is ready at {url} ({time.monotonic() - begun:.1f} s)")
     sys.stderr.write(
-        f"\n  Connect a client     ./hm client connect claude-code   (also cursor, vscode, ...: ./hm client ls)\n"
-        f"  or by hand           {url}  with  Authorization: Bearer $(./hm token show)\n"
-        f"  See the tools        ./hm tools ls\n"
-        f"{_also(settings)}\n"
+        as_typed(
+            f"\n  Connect a client     hm client connect claude-code   (also cursor, vscode, ...: hm client ls)\n"
+            f"  or by hand           {url}  with  Authorization: Bearer $(hm token show)\n"
+            f"  See the tools        hm tools ls\n"
+            f"{_also(settings)}\n"
+        )
     )
     _show_one_call(settings, say)
 
@@ -112,12 +141,10 @@ def _also(settings: Settings) -> str:
     addresses = state.addresses if state else {}
     lines = ""
     if console := addresses.get("console"):
-        lines += f"  Look around          http://{console}/   (log in once with the link of: ./hm console link)\n"
+        lines += f"  Look around          http://{console}/   (log in once with the link of: hm console link)\n"
     if runner := addresses.get("runner"):
-        progress = "" if model_state(settings) == "ready" else "   (in some minutes: ./hm model status)"
-        lines += (
-            f'  Ask a local model    ./hm model run ai/smollm2 "..."   OpenAI API at http://{runner}/v1{progress}\n'
-        )
+        progress = "" if model_state(settings) == "ready" else "   (in some minutes: hm model status)"
+        lines += f'  Ask a local model    hm model run ai/smollm2 "..."   OpenAI API at http://{runner}/v1{progress}\n'
     return lines
 
 
@@ -136,7 +163,7 @@ def _show_one_call(settings: Settings, say: Say) -> None:
         return
     words = " ".join(f"{k}={v}" for k, v in arguments.items())
     sys.stderr.write(
-        f"  $ ./hm call {name} {words}      ({(time.monotonic() - begun) * 1000:.0f} ms, sandbox start included)\n"
+        f"  $ {program.name()} call {name} {words}      ({(time.monotonic() - begun) * 1000:.0f} ms, sandbox start included)\n"
     )
     for line in text_of(result).splitlines():
         sys.stderr.write(f"  {line}\n")
@@ -150,7 +177,9 @@ def _call(settings: Settings, tool: Any, arguments: dict[str, Any]) -> dict[str,
 
     token = TokenStore(settings.tokens_file).default()
     timeout = settings.call_timeout_s + settings.start_timeout_s
-    gateway = running_gateway(settings.gateway_host, settings.gateway_port, token, timeout, lambda method, params: None)
+    here = the_gateway(settings, tool.server)
+    host, port = (here.host, here.port) if here is not None else (settings.gateway_host, settings.gateway_port)
+    gateway = running_gateway(dialled(host), port, token, timeout, lambda method, params: None)
     if gateway is None:
         raise GatewayDidNotStart("the gateway does not listen", remedy="run: hm doctor")
     try:
@@ -162,15 +191,18 @@ def _call(settings: Settings, tool: Any, arguments: dict[str, Any]) -> dict[str,
 def bring_down(settings: Settings, *, say: Say) -> None:
     """End the supervisor and its processes, then remove every sandbox of this home."""
     from sandbox.engine import Engine
-    from sandbox.reaper import ALL, reap
+    from sandbox.reaper import ALL, GONE, reap
 
     say("stopped" if stop(settings) else "nothing was running")
+    others = listening(settings.run_dir)
+    for gateway in others:
+        say(f"a gateway that was started by hand runs on: {gateway.url}; end it there, or: kill {gateway.pid}")
     try:
         engine = Engine.connect(settings)
     except HarbourError:
         return  # no engine, no sandboxes
     try:
-        left = reap(engine, owner=ALL)
+        left = reap(engine, owner=GONE if others else ALL)
     finally:
         engine.close()
     if left:

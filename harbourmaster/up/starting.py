@@ -23,13 +23,14 @@ POLL_S = 0.05
 Say = Callable[[str], None]
 
 
-def health_url(settings: Settings) -> str:
-    return gateway_url(settings).removesuffix("/mcp") + "/healthz"
+def health_url(url: str) -> str:
+    return url.removesuffix("/mcp") + "/healthz"
 
 
-def is_healthy(settings: Settings) -> bool:
+def is_healthy(url: str) -> bool:
+    """Whether the gateway at ``url`` (its /mcp address) answers."""
     try:
-        return httpx2.get(health_url(settings), timeout=1.0, trust_env=False).status_code == 200
+        return httpx2.get(health_url(url), timeout=1.0, trust_env=False).status_code == 200
     except httpx2.HTTPError:
         return False
 
@@ -45,7 +46,7 @@ def with_a_place(settings: Settings, wanted: list[Service], say: Say) -> list[Se
     for service in taken.values():
         say(
             f"{service.name} is left out: another program has {service.address} "
-            f"(stop it, or set HM_{service.name.upper()}_PORT to another, then ./hm down and ./hm up)"
+            f"(stop it, or set HM_{service.name.upper()}_PORT to another, then hm down and hm up)"
         )
     return [service for service in wanted if service.name not in taken]
 
@@ -58,22 +59,24 @@ def start_detached(settings: Settings, wanted: list[Service], say: Say) -> RunSt
         supervisor = spawn_detached(settings, [s.name for s in services(settings) if s.name not in kept])
     else:
         supervisor = None
+        if running.url != (configured := gateway_url(settings)):
+            say(f"it runs already, at {running.url}; to have it at {configured}: hm down, then hm up again")
     return _wait_until_ready(settings, supervisor)
 
 
 def _wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes] | None) -> RunState:
-    deadline = time.monotonic() + READY_TIMEOUT_S
+    deadline, state = time.monotonic() + READY_TIMEOUT_S, None
     while time.monotonic() < deadline:
         state = read_state(settings.run_dir)
-        if state is not None and is_healthy(settings):
+        if state is not None and is_healthy(state.url):
             return state
         if supervisor is not None and supervisor.poll() is not None:
             break
         time.sleep(POLL_S)
     log = settings.log_dir / "gateway.log"
     raise GatewayDidNotStart(
-        f"the gateway did not answer at {health_url(settings)}: {_last_line(log)}",
-        remedy=f"read {log}, or run in the foreground: ./hm gateway run --transport http",
+        f"the gateway did not answer at {health_url(state.url if state else gateway_url(settings))}: {_last_line(log)}",
+        remedy=f"read {log}, or run in the foreground: hm gateway run --transport http",
     )
 
 

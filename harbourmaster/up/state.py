@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 
+from harbourmaster.core.alive import start_time
 from harbourmaster.core.files import SECRET_MODE, make_private_dir, write_atomic
 
 
@@ -27,16 +28,6 @@ class RunState:
     since: str
     processes: dict[str, ProcessState] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)  # host:port of those that listen
-
-
-def start_time(pid: int) -> int | None:
-    """The start time of a live process; None when it is gone or a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def current_process() -> ProcessState:

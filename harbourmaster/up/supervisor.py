@@ -17,15 +17,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
 from harbourmaster.core import logs
+from harbourmaster.core.alive import start_time
 from harbourmaster.core.files import make_private_dir
+from harbourmaster.core.running import url_of
 from harbourmaster.core.settings import PROJECT_ROOT, Settings
 from harbourmaster.up.processes import Service, services
-from harbourmaster.up.state import ProcessState, RunState, clear_state, current_process, start_time, write_state
+from harbourmaster.up.state import ProcessState, RunState, clear_state, current_process, write_state
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
@@ -44,8 +46,8 @@ def backoff_after(previous_s: float, lived_s: float) -> float:
 
 
 def gateway_url(settings: Settings) -> str:
-    host = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
-    return f"http://{host}:{settings.gateway_port}/mcp"
+    """Where it is configured to be; where it is says ``core.running``."""
+    return url_of(settings.gateway_host, settings.gateway_port)
 
 
 def _end_with_parent() -> None:
@@ -130,8 +132,8 @@ class Supervisor:
         self._woken = threading.Event()
         self._ending = False
 
-    def run(self) -> None:
-        """Supervise until SIGTERM, SIGINT or SIGHUP."""
+    def run(self, published: Callable[[], None] = lambda: None) -> None:
+        """Supervise until SIGTERM, SIGINT or SIGHUP.  ``published``: called each time that it is written down what runs."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._on_signal)
         try:
@@ -139,6 +141,7 @@ class Supervisor:
                 now = time.monotonic()
                 if any([child.tend(now) for child in self.children]):
                     self._publish()
+                    published()
                 self._woken.wait(timeout=0.5)  # SIGCHLD wakes it at once; the timeout serves the back-off
                 self._woken.clear()
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from harbourmaster.core.running import gateway_url as running_gateway_url
 from harbourmaster.core.settings import Settings
 from runner.errors import RequestInvalid
 
@@ -14,7 +15,7 @@ _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def gateway_url(settings: Settings, given: str, profile: str) -> str:
     if profile and not _PROFILE.fullmatch(profile):
         raise RequestInvalid(f"{profile!r} is no profile's name", remedy="see hm profile ls", param="profile")
-    base = given.rstrip("/") or f"http://127.0.0.1:{settings.gateway_port}/mcp"
+    base = given.rstrip("/") or running_gateway_url(settings)
     return f"{base}/{profile}" if profile else base
 
 

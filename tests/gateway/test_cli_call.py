@@ -19,6 +19,7 @@ from gateway.cli_errors import GatewayLost, GatewayRefused, NotAGateway, TokenRe
 from gateway.lock import LockedServer, pin_of, write_lock
 from gateway.tokens import TokenStore
 from harbourmaster.cli import main
+from harbourmaster.core.running import recorded
 
 DIGEST = "sha256:" + "0" * 64
 SCHEMA = {
@@ -100,6 +101,33 @@ def up(listening, monkeypatch):
 def test_a_call_prints_the_text_and_nothing_else(hm):
     said = hm("call", "sums.add", "a=2", "b=3")
     assert (said.status, said.out, said.err) == (0, "5 \x1b[31m\n", "")
+
+
+def test_the_gateway_of_this_home_is_found_wherever_it_listens(hm, home, listening):
+    with recorded(home / "run", "127.0.0.1", listening):
+        assert hm("call", "sums.add", "a=2", "b=3").out.startswith("5")
+
+
+def test_of_two_gateways_the_setting_says_which(hm, home, listening, monkeypatch):
+    with recorded(home / "run", "127.0.0.1", listening):
+        (first,) = (home / "run" / "gateways").iterdir()
+        second = first.with_name("second.json")
+        second.write_text(first.read_text().replace(str(listening), "1"))
+        said = hm("call", "sums.add", "a=2", "b=3")
+        assert "error [gateway.several]" in said.err
+        assert "HM_GATEWAY_PORT" in said.err
+        monkeypatch.setenv("HM_GATEWAY_PORT", str(listening))
+        assert hm("call", "sums.add", "a=2", "b=3").out.startswith("5")
+
+
+def test_a_client_is_connected_to_where_the_gateway_runs_and_told_when_that_is_not_the_usual_place(
+    hm, home, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with recorded(home / "run", "127.0.0.1", 4711):
+        said = hm("client", "connect", "cursor")
+    assert "http://127.0.0.1:4711/mcp" in (tmp_path / ".cursor" / "mcp.json").read_text()
+    assert "gateway_port" in said.err
 
 
 @pytest.mark.usefixtures("up")

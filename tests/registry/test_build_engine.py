@@ -7,6 +7,7 @@ import io
 import mmap
 import shutil
 import tarfile
+import threading
 import uuid
 from pathlib import Path
 
@@ -236,3 +237,27 @@ def copy_image(starters: Starters, layout: OciLayout, name: str) -> None:
         with starters.layout.open_blob(blob.digest) as source:
             layout.put_blob(source, blob.media_type)
     layout.put_manifest(starters.layout.read_manifest_bytes(manifest.digest))
+
+
+def test_a_build_that_is_broken_off_ends_at_once_and_no_other_builder_starts(starters: Starters) -> None:
+    began, outcome = threading.Event(), []
+    bases = Bases(starters.settings, starters.engine.client, starters.layout, BuildNetwork())
+    job = Job("wait", bases.builder("python").image_id, "echo began >&2; sleep 600")
+
+    def work() -> None:
+        try:
+            run_job(starters.engine.client, job, io.BytesIO(), LogTail(lambda line: began.set()))
+        except BuildFailed as e:
+            outcome.append(e)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert began.wait(60)
+    try:
+        container.BUILDERS.end()
+        worker.join(60)
+        assert len(outcome) == 1
+        with pytest.raises(BuildFailed, match="broken off"):
+            run_job(starters.engine.client, job, io.BytesIO(), LogTail())
+    finally:
+        container.BUILDERS.begin()

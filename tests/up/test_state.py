@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harbourmaster.core.alive import start_time
 from harbourmaster.up.state import (
     ProcessState,
     RunState,
@@ -10,7 +11,6 @@ from harbourmaster.up.state import (
     current_process,
     is_alive,
     read_state,
-    start_time,
     state_file,
     write_state,
 )
