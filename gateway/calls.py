@@ -51,22 +51,29 @@ class Question:
     server_id: RequestId
     method: str
     params: dict[str, Any]
+    size: int = 0  # bytes, encoded
 
 
 ASKED: Final[dict[str, Any]] = {}  # what ``Call.turn`` yields when the server asked something instead of answering
+
+
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Call:
     """In flight between a client and a server.  ``turn`` yields the server's response, or ``ASKED``."""
 
     __slots__ = (
+        "began_task",
         "deadline",
+        "held",
         "key",
         "log_level",
         "method",
         "notes",
         "outlet",
         "parked",
+        "part_of",
         "progress_token",
         "questions",
         "quotas",
@@ -76,6 +83,7 @@ class Call:
         "turn",
         "upstream",
         "upstream_id",
+        "whole",
     )
 
     def __init__(
@@ -101,6 +109,10 @@ class Call:
         self.upstream_id = 0
         self.quotas: tuple[Any, ...] = ()  # gateway.authorization.quotas.Quota: what it counts against
         self.span: Any = None  # gateway.telemetry.traces.Span, where the call is traced
+        self.began_task = False  # the answer is a task's, and its result comes later
+        self.part_of: Call | None = None  # the call of one of our own tools that makes this one
+        self.whole = False  # its parts must be answered in one go: a script cannot be left and taken up again
+        self.held: frozenset[str] = _NOTHING  # what of it, or of its parts, waits for `hm approve`
         self.notes: list[str] = []  # what interceptors found, for the audit
 
     def note(self, *notes: str) -> None:

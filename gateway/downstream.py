@@ -15,6 +15,7 @@ from gateway.messages import RequestId
 from gateway.pool_lease import Holder, Lease
 from gateway.principals import Principal
 from gateway.profiles.view import View
+from gateway.tasks import Tasks
 from gateway.upstream import Upstream
 from harbourmaster.core.errors import HarbourError
 
@@ -36,6 +37,7 @@ class Downstream(Holder):
         self.leases: dict[str, Lease] = {}
         self.lost: dict[str, HarbourError] = {}
         self.calls: dict[RequestId, Call] = {}
+        self.tasks = Tasks()
         self.version = ""
         self.client_info: dict[str, Any] = {"name": "unknown", "version": "0"}
         self.capabilities: dict[str, Any] = {}

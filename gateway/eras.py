@@ -48,15 +48,19 @@ __all__ = [
     "MODERN_PROTOCOL_VERSIONS",
     "PROTOCOL_VERSION_META_KEY",
     "SERVER_INFO_META_KEY",
+    "TASKS_EXTENSION",
     "Envelope",
     "check_headers",
     "envelope",
     "has_envelope",
     "is_modern",
+    "name_parameter",
     "negotiate",
     "read_envelope",
     "require_modern",
+    "wants_tasks",
     "without_envelope",
+    "without_tasks",
 ]
 
 BATCH_VERSION: Final = "2025-03-26"  # the one revision with JSON-RPC batches (2025-06-18 removed them)
@@ -74,6 +78,9 @@ HTTP_STATUS: Final[Mapping[int, int]] = {
 
 # Method -> the parameter that ``Mcp-Name`` repeats (2026-07-28, transports "Routing headers").
 NAME_PARAMETER: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+
+TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+_TASK_METHODS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 
 # RFC 5424 severities, least first (server/utilities/logging).
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
@@ -145,7 +152,7 @@ def check_headers(headers: Callable[[str], str | None], method: str, params: dic
         raise _mismatch("mcp-protocol-version", "the request envelope's protocol version")
     if headers("mcp-method") != method:
         raise _mismatch("mcp-method", "the body's method")
-    parameter = NAME_PARAMETER.get(method)
+    parameter = name_parameter(method)
     if parameter is None or (named := params.get(parameter)) is None:
         return
     said = headers("mcp-name")
@@ -153,6 +160,11 @@ def check_headers(headers: Callable[[str], str | None], method: str, params: dic
         said = sdk.decode_header(said)
     if said != named:
         raise _mismatch("mcp-name", f"the body's {parameter!r} parameter")
+
+
+def name_parameter(method: str) -> str | None:
+    """The parameter that ``Mcp-Name`` repeats; of the tasks extension's methods the task (SEP-2663, "Routing Headers")."""
+    return "taskId" if method in _TASK_METHODS else NAME_PARAMETER.get(method)
 
 
 def require_modern(version: str) -> None:
@@ -171,3 +183,17 @@ def _mismatch(header: str, other: str) -> BadRequest:
 def without_envelope(meta: dict[str, Any]) -> dict[str, Any]:
     """``_meta`` for a handshake server: the reserved keys are the modern wire's own."""
     return {k: v for k, v in meta.items() if k not in _ENVELOPE_KEYS}
+
+
+def wants_tasks(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a modern client declares the extension."""
+    extensions = capabilities.get("extensions")
+    return isinstance(extensions, dict) and TASKS_EXTENSION in extensions
+
+
+def without_tasks(capabilities: dict[str, Any]) -> dict[str, Any]:
+    """``capabilities`` of a client that is to get answers, and no tasks."""
+    if not wants_tasks(capabilities):
+        return capabilities
+    extensions = {k: v for k, v in capabilities["extensions"].items() if k != TASKS_EXTENSION}
+    return {**capabilities, "extensions": extensions}

@@ -12,6 +12,8 @@ CallTimeout, StartTimeout                       a server did not answer in time
 ServerExited, StartFailed, NoChannel            a server is gone, or cannot be reached, or may not ask
 SandboxEvicted                                  its sandbox had to make room while the session lived
 StateLost                                       a multi-round-trip call whose other half no longer exists
+InputDeclined                                   a person did not do what the server wants before the call
+TaskLost, TaskTaken                             a task whose sandbox is gone; one that is named like another server's
 TooManySandboxes, TooManyCalls, TooManySessions a named limit
 """
 
@@ -22,6 +24,7 @@ from typing import Any, ClassVar
 
 from harbourmaster.core.errors import (
     ConfigError,
+    EngineError,
     HarbourError,
     LimitError,
     NotFoundError,
@@ -148,6 +151,18 @@ class StateLost(UnavailableError):
     code = "gateway.state_lost"
 
 
+class InputDeclined(RefusedError):
+    code = "gateway.input_declined"
+
+
+class TaskLost(UnavailableError):
+    code = "gateway.task_lost"
+
+
+class TaskTaken(RefusedError):
+    code = "gateway.task_taken"
+
+
 class ShuttingDown(UnavailableError):
     code = "gateway.shutting_down"
 
@@ -198,7 +213,7 @@ def _rpc_code(error: HarbourError) -> int:
         return own
     if isinstance(error, LimitError):
         return LIMIT_REACHED
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | EngineError):
         return UNAVAILABLE
     if isinstance(error, RefusedError):
         return REFUSED

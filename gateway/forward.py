@@ -11,9 +11,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError, UnavailableError
-from sandbox.errors import LimitReached
-
 from gateway import eras, sdk
 from gateway.admission import Admissions
 from gateway.authorization.approvals import is_ours
@@ -36,8 +33,12 @@ from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
 from gateway.shape import explain, shape, shape_error
 from gateway.telemetry.tracer import Tracer
+from gateway.tasks import may_begin, withhold
 from gateway.upstream import Upstream
 
+from gateway.url_required import questions, visited
+from harbourmaster.core.errors import EngineError, HarbourError, IntegrityError, RefusedError, UnavailableError
+from sandbox.errors import LimitReached
 HeaderMap = dict[str, str]
 Own = Callable[[Downstream, Call, Route, dict[str, Any]], Awaitable[dict[str, Any]]]
 Reply = tuple[bytes, int]  # the message, and its JSON-RPC error code (0: a result)
@@ -154,7 +155,7 @@ class Forwarder:
 
     def _enter(self, client: Downstream, body: dict[str, Any], route: Route, outlet: Outlet) -> Call:
         params = body["params"]
-        if isinstance(client, ModernClient) and _is_parked(client, route, params):
+        if isinstance(client, ModernClient) and _is_parked(client, route, params) and not visited(params):
             call = client.resume(body["method"], params)
             call.outlet = outlet
         else:
@@ -205,10 +206,15 @@ class Forwarder:
 
     async def _again(
         self, client: Downstream, call: Call, route: Route, body: dict[str, Any]
+            if upstream.declares_tasks:
+                client.tasks.heard(call, route, body["params"], result, upstream)
     ) -> tuple[Upstream, dict[str, Any]]:
         """Make the call once more, in a fresh sandbox: its server ended in the middle of it."""
         if call.upstream is not None:
             self._leases.done(call.upstream)
+            asked = questions(reply["error"], client.capabilities)
+            if asked is not None:
+                return {"jsonrpc": "2.0", "result": asked}
             call.upstream = None
         self._leases.counters["retries"] += 1
         call.next_turn(client.loop, self._timeout)
@@ -255,6 +261,8 @@ class Forwarder:
         if call.span is not None:
             call.span.inject(body["params"])
         upstream.send(call, body)
+        if upstream.declares_tasks and call.method == "tools/call" and not may_begin(client, upstream):
+            withhold(params)
 
     async def subscribe(self, client: Downstream, uri: str) -> bool:
         """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, will not or may not."""
@@ -381,7 +389,7 @@ def _error_code(reply: dict[str, Any]) -> int:
 def _kind(error: HarbourError) -> str:
     if isinstance(error, CallCancelled):
         return "cancelled"
-    return "failed" if isinstance(error, UnavailableError | LimitReached) else "refused"
+    return "failed" if isinstance(error, UnavailableError | EngineError | LimitReached) else "refused"
 
 
 def _record(

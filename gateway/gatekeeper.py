@@ -7,6 +7,7 @@ the answer and the client: interceptors again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from gateway.authorization import quotas
@@ -60,6 +61,8 @@ class Gatekeeper:
         """May this request go on?  Raises what refuses it; ``leave`` gives back what it counted against."""
         asked = "exec" if route.server == OURS else call.method
         decision = self.authorizer.check(client, asked, route, params)
+        if decision.approval and asked.startswith("tasks/"):  # the call that began the task was approved, or refused
+            decision = replace(decision, approval=())
         counted = self.authorizer.quota(client, route)
         if counted:
             quotas.enter(counted, client.loop.time())

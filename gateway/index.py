@@ -10,10 +10,11 @@ import functools
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gateway import eras, names, sdk
 from gateway.errors import UnknownPrompt, UnknownResource, UnknownTool
+from gateway.extensions import handshake_only, named, offered_extensions
 from gateway.lock import LockedServer
 from gateway.messages import encode
 from harbourmaster.core.errors import HarbourError
@@ -61,6 +62,7 @@ class Index:
 
     def prompt(self, name: str) -> Route:
         route = self.prompts.get(name)
+    extensions: Mapping[str, Any] = field(default_factory=dict)  # of the protocol, that modern clients are offered
         if route is None:
             raise UnknownPrompt(f"Unknown prompt: {name}", remedy="list the prompts again")
         return route
@@ -144,7 +146,9 @@ def build(
         "resources/list": ("resources", resources.items),
         "resources/templates/list": ("resourceTemplates", templates.items),
     }
-    capabilities = _capabilities(servers, every=listed is not None)
+    every = listed is not None  # clients add servers: what none of them offers yet is offered too
+    capabilities = _capabilities(servers, every=every)
+    extensions = offered_extensions(servers.values(), modern=True, every=every)
     instructions = _instructions({n: s for n, s in servers.items() if listed is None or n in listed})
     return Index(
         servers=dict(servers),
@@ -154,9 +158,9 @@ def build(
         templates=templates.routes,
         handshake_lists={m: encode({key: items}) for m, (key, items) in merged.items()},
         modern_lists={m: encode(_modern({key: items}, server_info)) for m, (key, items) in merged.items()},
-        capabilities=capabilities,
+        capabilities={**capabilities, **handshake_only(servers.values(), every=every)},
         instructions=instructions,
-        discover=encode(_modern(_discover(capabilities, instructions), server_info)),
+        discover=encode(_modern(_discover({**capabilities, **named(extensions)}, instructions), server_info)),
         server_info=server_info,
         public_uris={(r.server, r.name): p for p, r in resources.routes.items() if p != r.name},
         problems=problems,
@@ -185,6 +189,7 @@ def _merge(
     part: str,
     key: str,
     naming: Any,
+        extensions=extensions,
     visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
     listed: Collection[str] | None = None,
 ) -> _Merged:

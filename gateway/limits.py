@@ -16,6 +16,8 @@ class Limits:
     backlog_notices: int = 64  # session-wide notifications kept until a client opens a stream
     replay_bytes: int = 1 << 20  # of a session's streams, kept for a client that lost its connection
     replay_s: float = 300.0  # and how long it is kept
+    tasks_per_client: int = 1024  # that it may still ask about
+    task_s: float = 3600.0  # a sandbox is kept for a task that nobody asks about, unless it says for less long
     park_s: float = 600.0  # how long a call waits for a person's answer (multi-round-trip)
     write_buffer_bytes: int = 1 << 16  # a message larger than this waits until the server reads
     admission_recheck_s: float = 10.0  # how old a verdict may be before a call asks again

@@ -40,7 +40,9 @@ class Lease:
 
     @property
     def busy(self) -> bool:
-        return not self.ready or self.claims > 0 or bool(self.upstream.pending) or bool(self.upstream.subscriptions)
+        upstream = self.upstream
+        waiting = bool(upstream.pending) or bool(upstream.subscriptions) or upstream.has_tasks
+        return not self.ready or self.claims > 0 or waiting
 
     @property
     def kept(self) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harbourmaster.core.errors import HarbourError
-
 from gateway import eras
 from gateway.calls import Outlet
 from gateway.errors import BadRequest
@@ -17,6 +15,7 @@ from gateway.modern import ModernClient
 from gateway.protocol import INVALID_PARAMS, METHOD_NOT_FOUND
 from gateway.routes import ROUTED, SUBSCRIPTIONS
 from gateway.sessions import Session
+from harbourmaster.core.errors import HarbourError
 
 Local = Callable[[Session, dict[str, Any]], dict[str, Any]]
 
@@ -34,7 +33,7 @@ class Router:
         """Answer a request of a handshake session."""
         method = body["method"]
         session.used = session.loop.time()
-        find = ROUTED.get(method) or SUBSCRIPTIONS.get(method)
+        find = ROUTED.get(method) or SUBSCRIPTIONS.get(method) or session.tasks.finder(session, method)
         if find is not None:
             return await self._forwarder.forward(session, body, find, outlet)
         try:
@@ -52,7 +51,7 @@ class Router:
     ) -> Reply:
         """Answer a modern request whose envelope has been read; ``headers`` are HTTP's."""
         method = body["method"]
-        find = ROUTED.get(method)
+        find = ROUTED.get(method) or client.tasks.finder(client, method)
         if find is not None:
             return await self._forwarder.forward(client, body, find, outlet, headers)
         try:

@@ -7,7 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gateway import eras
 from gateway.calls import NOWHERE, Call, Outlet
@@ -20,6 +20,7 @@ from gateway.principals import Principal
 from gateway.profiles.view import View
 from gateway.protocol import INTERNAL_ERROR, METHOD_NOT_FOUND
 from gateway.replay import Replay
+from gateway.tasks import STATUS_CHANGED
 from gateway.upstream import Upstream
 
 # What a server may ask of a client, and the capability that allows it (2025-11-25, client/*).
@@ -28,6 +29,10 @@ SERVER_REQUESTS = {
     "elicitation/create": "elicitation",
     "roots/list": "roots",
 }
+# Of the tasks that a client makes of such requests (2025-11-25, utilities/tasks); a list would show other servers' tasks
+TASK_REQUESTS = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
+
+SHARE: Final = LIMITS.sessions * 7 // 8  # of all sessions, for one principal at most
 
 
 @dataclass(slots=True)
@@ -112,11 +117,11 @@ class Session(Downstream):
 
     def server_asked(self, upstream: Upstream, body: dict[str, Any]) -> None:
         method, server_id = body["method"], body["id"]
-        capability = SERVER_REQUESTS.get(method)
+        capability = "tasks" if self._is_of_task(upstream, body) else SERVER_REQUESTS.get(method)
         if capability is None or capability not in self.capabilities:
             upstream.refuse(server_id, METHOD_NOT_FOUND, f"this client does not support {method}")
             return
-        asked = Asked(lambda reply: upstream.answer(server_id, reply), upstream, server_id)
+        asked = Asked(lambda reply: self._told(upstream, server_id, reply), upstream, server_id)
         meta = body.get("params", {}).get("_meta")
         if isinstance(meta, dict) and "progressToken" in meta:
             asked.progress_token = meta["progressToken"]
@@ -126,6 +131,18 @@ class Session(Downstream):
 
     async def ask(self, call: Call, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Ask the client on behalf of a modern server's input request; the response body.  Raises ``NoChannel``."""
+    def _is_of_task(self, upstream: Upstream, body: dict[str, Any]) -> bool:
+        """Whether a server asks about a task that this client made for it, and not for another."""
+        named = (body.get("params") or {}).get("taskId")
+        return body["method"] in TASK_REQUESTS and isinstance(named, str) and named in upstream.asked_tasks
+
+    def _told(self, upstream: Upstream, server_id: RequestId, reply: dict[str, Any]) -> None:
+        result = reply.get("result")
+        task = result.get("task") if isinstance(result, dict) else None
+        if isinstance(task, dict) and isinstance(task.get("taskId"), str):
+            upstream.asked_tasks.add(task["taskId"])
+        upstream.answer(server_id, reply)
+
         answered: asyncio.Future[dict[str, Any]] = self.loop.create_future()
 
         def settle(reply: dict[str, Any]) -> None:
@@ -179,6 +196,10 @@ class Session(Downstream):
             for lease in self.leases.values():
                 if lease.ready and not lease.upstream.modern:  # that era dropped it, and asks anew each time
                     lease.upstream.notify(method, body.get("params"))
+        elif method == STATUS_CHANGED:
+            for lease in self.leases.values():
+                if str(params.get("taskId")) in lease.upstream.asked_tasks:
+                    lease.upstream.notify(method, params)
 
     def _cancelled(self, params: dict[str, Any]) -> None:
         request_id = params.get("requestId")

@@ -12,12 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harbourmaster.core.errors import HarbourError
-from harbourmaster.core.redaction import IN_USE
-
 from gateway import eras
 from gateway.calls import NOWHERE, Call
 from gateway.errors import BadRequest, CallTimeout, ServerExited, StartFailed, StartTimeout
+from gateway.extensions import declares_tasks
 from gateway.interceptors.outgoing import notice
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
@@ -25,6 +23,8 @@ from gateway.messages import NOTIFICATION, RESPONSE, RequestId, decode, encode, 
 from gateway.pins import Pins, Report, unreported
 from gateway.protocol import METHOD_NOT_FOUND
 from gateway.watches import ACKNOWLEDGED, LISTS, Watches, lists_of, unstamp
+from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.redaction import IN_USE
 
 if TYPE_CHECKING:
     from gateway.pool_lease import Lease
@@ -99,6 +99,10 @@ class Upstream:
         self.settled = False
         self.lease: Lease | None = None  # whose connection this is, once somebody has it
         self.subscriptions: set[str] = set()
+        self.tasks: dict[str, float] = {}  # id -> until when the sandbox is kept for it
+        self.asked_tasks: set[str] = set()  # that the client makes for the server's questions
+        self.declares_tasks = declares_tasks(server)
+        self._task_tokens: dict[int, RequestId] = {}  # ours -> the client's progress token, for as long as its task
         self.pins = Pins(self, report)
         self._watches = Watches(loop)
         self._sandbox: Sandbox | None = None
@@ -179,12 +183,12 @@ class Upstream:
     def with_envelope(
         self, params: dict[str, Any], capabilities: dict[str, Any], log_level: str | None
     ) -> dict[str, Any]:
-        """``params`` as a modern server wants them, on behalf of a handshake client."""
+        """``params`` as a modern server wants them, on behalf of a handshake client, which knows nothing of its tasks."""
         meta = {
             **params.get("_meta", {}),
             eras.PROTOCOL_VERSION_META_KEY: eras.LATEST_MODERN_VERSION,
             eras.CLIENT_INFO_META_KEY: self.peer.client_info,
-            eras.CLIENT_CAPABILITIES_META_KEY: capabilities,
+            eras.CLIENT_CAPABILITIES_META_KEY: eras.without_tasks(capabilities),
         }
         if log_level is not None:
             meta[eras.LOG_LEVEL_META_KEY] = log_level
@@ -211,6 +215,17 @@ class Upstream:
         except HarbourError:
             del self.pending[ours]
             raise
+
+    @property
+    def has_tasks(self) -> bool:
+        now = self.loop.time()
+        return any(until > now for until in self.tasks.values())
+
+    def keep_task(self, name: str, call: Call, until: float) -> None:
+        """``call`` became a task: its progress goes on after its answer (2025-11-25, "Task Progress")."""
+        self.tasks = {**{k: v for k, v in self.tasks.items() if v > self.loop.time()}, name: until}
+        if call.progress_token is not None:
+            self._task_tokens[call.upstream_id] = call.progress_token
 
     def _new_id(self) -> int:
         ours = self._next_id
@@ -375,6 +390,9 @@ class Upstream:
             call.touch(self.loop.time())
             params["progressToken"] = call.progress_token
             call.outlet.push(notice(body))
+        elif call is None and type(ours) is int and ours in self._task_tokens:
+            params["progressToken"] = self._task_tokens[ours]
+            self.peer.server_notified(self, body)
 
     def _garbage(self, line: bytes) -> None:
         """Some servers print to stdout; the protocol forbids it, and dropping such a line harms nobody."""

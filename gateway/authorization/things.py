@@ -23,6 +23,9 @@ ACTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "resources/read": ("read", "Resource"),
     "resources/subscribe": ("read", "Resource"),
     "resources/unsubscribe": ("read", "Resource"),
+    **dict.fromkeys(
+        ("tasks/get", "tasks/result", "tasks/update", "tasks/cancel"), ("call", "Tool")
+    ),  # of the tool that began it
     "exec": ("exec", "Tool"),  # the gateway's dynamic tools and code mode ask for this by name
 }
 LISTED: Final = {"tools": ("call", "Tool"), "prompts": ("get", "Prompt"), "resources": ("read", "Resource")}

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from gateway import eras
 from gateway.calls import Call
 from gateway.downstream import Downstream
 from gateway.dynamic import tools
@@ -114,5 +115,7 @@ class OwnTools:
         body = await self.script(client, call, given, meta)
         reply = said(body)
         if "error" in body:
+        if isinstance(able := meta.get(eras.CLIENT_CAPABILITIES_META_KEY), dict):  # a script waits for results
+            meta[eras.CLIENT_CAPABILITIES_META_KEY] = eras.without_tasks(able)
             reply["result"]["isError"] = True
         return reply

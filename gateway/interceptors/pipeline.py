@@ -26,6 +26,7 @@ from gateway.interceptors.secrets import IN_USE_NAME, Found, SecretScan, kinds, 
 from gateway.lock import LockedServer
 from gateway.messages import decode, encode
 from harbourmaster.core.redaction import IN_USE
+from gateway.tasks import tool_result
 
 _NO_ARGUMENTS: Final[dict[str, Any]] = {}
 
@@ -81,10 +82,11 @@ class Pipeline:
         """The encoded answer, checked and marked.  Raises what ``gateway.interceptors.errors`` names."""
         config = self._config
         result = reply.get("result")
-        if isinstance(result, dict) and call.method == "tools/call" and result.get("resultType") != "input_required":
+        final = tool_result(call, result) if isinstance(result, dict) else None
+        if final is not None:
             schemas = self._schemas.of(server, route.name)
             if schemas.output is not None and config.output_schema != "off":
-                check_output(schemas, result, route.public, lenient=config.output_schema == "lenient")
+                check_output(schemas, final, route.public, lenient=config.output_schema == "lenient")
         raw = encode(reply)
         if len(raw) > config.max_result_bytes:
             raise ResultTooLarge(

@@ -45,7 +45,7 @@ class Routing:
         method, params = body["method"], body.get("params") or {}
         version = (params.get("_meta") or {}).get(eras.PROTOCOL_VERSION_META_KEY, eras.LATEST_MODERN_VERSION)
         headers = [(b"mcp-protocol-version", str(version).encode()), (b"mcp-method", method.encode())]
-        named = params.get(eras.NAME_PARAMETER.get(method, ""))
+        named = params.get(eras.name_parameter(method) or "")
         if isinstance(named, str):
             headers.append((b"mcp-name", sdk.encode_header(named).encode()))
             if method == "tools/call" and named in self._schemas:

@@ -392,14 +392,18 @@ class Backend:
         self.text(request_id, str(arguments.get("where")))
 
 
-if __name__ == "__main__" and "--mute" in sys.argv:
-    sys.stdin.read()
-elif __name__ == "__main__":
+def main(kind: type[Backend] = Backend) -> None:
     options = sys.argv[1:]
-    server = Backend(options[options.index("--name") + 1] if "--name" in options else "backend", "--modern" in options)
+    server = kind(options[options.index("--name") + 1] if "--name" in options else "backend", "--modern" in options)
     for option in options:
         if option.startswith("{"):  # what it lists instead
             change = json.loads(option)
             server.says = {k: change.pop(k) for k in ("instructions",) if k in change}
             server.lists.update(change)
     server.run()
+
+
+if __name__ == "__main__" and "--mute" in sys.argv:
+    sys.stdin.read()
+elif __name__ == "__main__":
+    main()
