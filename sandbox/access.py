@@ -21,7 +21,7 @@ MAX_PLACES = 8
 _INSIDE = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._@ -]{0,99}){1,12}")
 # Mounted over by the engine or by us, or where a mount would hide what the profile put there
 _TAKEN = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run/secrets", "/sbin", "/sys", "/usr")
-_USER = re.compile(r"[0-9]{1,9}:[0-9]{1,9}")
+_USER = re.compile(r"(0|[1-9][0-9]{0,8}):(0|[1-9][0-9]{0,8})")  # one spelling each: an engine reads 00 as root too
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Access:
 
     @property
     def is_root(self) -> bool:
-        return self.user.partition(":")[0] == "0"
+        uid = self.user.partition(":")[0]
+        return uid.isdecimal() and int(uid) == 0
 
     def check(self) -> None:
         """Raises ``SpecRefused``."""

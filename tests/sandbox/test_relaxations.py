@@ -76,6 +76,9 @@ def test_an_entry_s_wishes_and_reasons_are_in_the_lock_and_in_people_s_sight(tmp
         "host_paths: {value: [docs], reason: it would like to}",
         "host_paths: {value: ['/srv/../etc'], reason: it would like to}",
         "user: {value: root, reason: it would like to}",
+        "user: {value: '00:0', reason: it would like to}",
+        "user: {value: '0:00', reason: it would like to}",
+        "user: {value: '1000:01', reason: it would like to}",
         "volumes: {value: [/data]}",
         "privileged: {value: true, reason: it would like to}",
     ],
@@ -84,6 +87,15 @@ def test_what_nobody_is_given_is_refused_in_the_entry_with_its_line(asked_for: s
     with pytest.raises(EntryInvalid) as refused:
         entry(f"\n  sandbox:\n    {asked_for}\n")
     assert "server.yaml" in str(refused.value)
+
+
+def test_root_is_root_however_it_is_written() -> None:
+    """An engine reads ``00`` as 0; an entry that asks for it must not pass for one that asks for a number above 0."""
+    for written in ("0:0", "00:0", "000:1000", "0:65532"):
+        assert Access(user=written).is_root
+        assert "root" in Access(user=written).relaxations()
+    for other in ("1:0", "1000:1000", "10:0"):
+        assert "root" not in Access(user=other).relaxations()
 
 
 def test_policies_see_each_wish_by_name_and_kind() -> None:
@@ -283,6 +295,8 @@ def test_a_wish_in_a_lock_that_was_tampered_with_is_refused() -> None:
     for tampered in (
         {"capabilities": {"value": ["SYS_ADMIN"]}, "user": {"value": "0:0"}},
         {"host_paths": {"value": ["x"]}},
+        {"user": {"value": "000:0"}},
+        {"user": {"value": "٠:0"}},
     ):
         with pytest.raises(SpecRefused):
             Access.parse({"asked": json.loads(json.dumps(tampered))})
