@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Record = Callable[[dict[str, Any]], None]
 READ = 16 * 1024
 OVER_TOTAL = "the sandbox has passed its total of bytes"
+MAX_WHY = 1000  # characters: it may quote the client, and a record that is too long is none at all
 
 
 class Passage:
@@ -190,7 +191,7 @@ class Passage:
         if self._rule is not None:
             self._outlet.usage[self._rule.text].denied += 1
         with contextlib.suppress(HarbourError):
-            self._outlet.record(self._facts("refuse", "deny", code=code, why=str(error)))
+            self._outlet.record(self._facts("refuse", "deny", code=code, why=str(error)[:MAX_WHY]))
         with contextlib.suppress(OSError, TimeoutError):
             await self._explain(error)
         self._relay.close()

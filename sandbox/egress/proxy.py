@@ -13,6 +13,7 @@ from sandbox.egress.errors import RequestMalformed
 from sandbox.egress.rules import canonical_host
 
 MAX_HEAD = 32 * 1024  # twice what common servers take
+MAX_HOST = 255  # characters: a name of 253 (RFC 1035 2.3.4), or an address in brackets
 
 _LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]{1,8192}) HTTP/1\.[01]")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)")
@@ -86,7 +87,7 @@ ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 def _authority(text: str) -> tuple[str, int]:
     match = _AUTHORITY.fullmatch(text)
-    if match is None or not 0 < int(match[2]) < 65536:
+    if match is None or len(match[1]) > MAX_HOST or not 0 < int(match[2]) < 65536:
         raise _malformed("it names no host:port")
     return canonical_host(match[1].strip("[]")), int(match[2])
 
