@@ -19,6 +19,8 @@ NEVER = ("/", "/boot", "/dev", "/proc", "/run", "/sys", "/var/lib/containerd", "
          "/var/run")  # fmt: skip
 # The system's configuration, programs, logs and mail; other people's files
 DENIED = ("/bin", "/etc", "/lib", "/lib64", "/opt", "/root", "/sbin", "/usr", "/var")
+# Folders of everybody's homes: what lies in one of them is that person's to give
+HOMES = ("/Users", "/export/home", "/home", "/var/home")
 # Below anybody's home: keys, tokens, and programs' own settings, which hold both
 DENIED_NAMES = frozenset({
     ".aws", ".azure", ".bash_history", ".cargo", ".config", ".docker", ".git-credentials", ".gitconfig", ".gnupg",
@@ -26,6 +28,7 @@ DENIED_NAMES = frozenset({
     ".thunderbird", ".vault-token", "docker.sock", "podman.sock", "containerd.sock",
 })  # fmt: skip
 SOCKETS_LOOKED_FOR = 1000  # entries of a folder; a folder of sockets has few
+FOLDERS_LOOKED_INTO = 200  # of those below: agents and desktops keep their sockets in folders of /tmp
 
 
 @dataclass(frozen=True)
@@ -104,19 +107,37 @@ def _never(real: str, mode: int, home: Path) -> str:
 def _denied(real: str) -> str:
     if any(_within(real, each) for each in DENIED):
         return "belongs to the system"
+    if any(_within(each, real) for each in HOMES):
+        return "holds everybody's homes"
     if any(part in DENIED_NAMES for part in Path(real).parts):
         return "holds keys, tokens or settings"
     if Path(real).is_dir() and any(name in DENIED_NAMES for name in os.listdir(real)):
         return "is somebody's home, with keys and settings below it"
+    if Path(real).is_dir() and _has_socket_below(real):
+        return "holds sockets of other programs"
     return ""
 
 
 def _has_socket(folder: str) -> bool:
+    return _sockets_and_folders(folder)[0]
+
+
+def _has_socket_below(folder: str) -> bool:
+    """In a folder of it, which a bind mount holds too."""
+    below = _sockets_and_folders(folder)[1][:FOLDERS_LOOKED_INTO]
+    return any(_has_socket(each) for each in below if os.access(each, os.R_OK | os.X_OK))
+
+
+def _sockets_and_folders(folder: str) -> tuple[bool, list[str]]:
+    folders: list[str] = []
     with os.scandir(folder) as entries:
         for _, entry in zip(range(SOCKETS_LOOKED_FOR), entries, strict=False):
-            if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-                return True
-    return False
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISSOCK(mode):
+                return True, folders
+            if stat.S_ISDIR(mode):
+                folders.append(entry.path)
+    return False, folders
 
 
 def _within(path: str, folder: str) -> bool:

@@ -73,6 +73,28 @@ def test_sockets_and_folders_of_sockets_are_given_to_nobody(docs: Path, home: Pa
                 hostpaths.check(at(path), home=home, named=True)
 
 
+def test_a_folder_with_sockets_in_a_folder_of_it_needs_a_person_who_names_it(docs: Path, home: Path) -> None:
+    """As /tmp is: a bind mount of it holds ssh-agent's socket too."""
+    (docs / "ssh-x").mkdir()
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(docs / "ssh-x" / "agent.1"))
+        with pytest.raises(HostPathDenied, match="sockets of other programs"):
+            hostpaths.check(at(docs), home=home, named=False)
+        hostpaths.check(at(docs), home=home, named=True)
+
+
+def test_everybody_s_homes_together_need_a_person_who_names_them(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = tmp_path / "work" / "home"
+    (people / "anna").mkdir(parents=True)
+    monkeypatch.setattr(hostpaths, "HOMES", (str(people),))
+    for path in (people, people.parent):
+        with pytest.raises(HostPathDenied, match="everybody's homes"):
+            hostpaths.check(at(path), home=home, named=False)
+    hostpaths.check(at(people / "anna"), home=home, named=False)
+
+
 def test_a_device_is_given_to_nobody(home: Path) -> None:
     with pytest.raises(HostPathDenied):
         hostpaths.check(at("/dev/null"), home=home, named=True)
