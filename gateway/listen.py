@@ -12,6 +12,7 @@ from gateway.interceptors.outgoing import notice
 from gateway.messages import RequestId, notification
 from gateway.protocol import INVALID_PARAMS
 
+MAX_URIS: Final = 256  # of one stream: each is asked of its server, and on record
 SUBSCRIPTION_ID_META_KEY: Final = "io.modelcontextprotocol/subscriptionId"  # 2026-07-28, "Subscriptions"
 
 LIST_CHANGES: Final = {
@@ -31,6 +32,8 @@ class Listener:
         uris = wanted.get("resourceSubscriptions") or []
         if not isinstance(uris, list) or not all(isinstance(u, str) for u in uris):
             raise BadRequest("resourceSubscriptions must be a list of URIs", rpc=INVALID_PARAMS)
+        if len(uris) > MAX_URIS:
+            raise BadRequest(f"resourceSubscriptions may name {MAX_URIS} resources", rpc=INVALID_PARAMS)
         self.uris: tuple[str, ...] = tuple(dict.fromkeys(uris))
         self.honoured: dict[str, Any] = {k: True for k in LIST_CHANGES.values() if wanted.get(k) is True}
         self.ended: asyncio.Future[None] = loop.create_future()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from gateway.cli_output import visible
 from gateway.drift import Drift
@@ -14,6 +15,7 @@ Append = Callable[[dict[str, Any]], None]  # harbourmaster.core.audit.AuditLog.a
 
 MAX_NAMES = 50  # of what differs, in one record
 MAX_NAME = 200  # characters
+MAX_TOOL: Final = 1024  # characters of a tool's, prompt's or resource's name; an audit record holds no text over 4096
 MAX_SERVERS = 200  # named in the record of a start; an audit record holds no longer list than 256 (core/audit_chain.py)
 
 
@@ -32,6 +34,9 @@ class Recorder:
 
     def call(self, record: dict[str, Any]) -> HarbourError | None:
         """Write ``record``; the error when it could not be, and the client must not have the result either."""
+        tool = record.get("tool", "")
+        if len(tool) > MAX_TOOL or not tool.isascii():
+            record = {**record, "tool": told(tool)}
         try:
             self._append(record)
         except HarbourError as e:
@@ -43,6 +48,16 @@ class Recorder:
     def event(self, **fields: Any) -> None:
         """A gateway event; raises when it cannot be recorded."""
         self._append({"kind": "gateway", **fields})
+
+
+def told(name: str) -> str:
+    """``name`` as a record can hold it.  A resource is called what its caller calls it: a name that no record could hold
+    would make a call that nobody ever hears of."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    if len(text) <= MAX_TOOL:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{text[:MAX_TOOL]}... ({len(text)} characters, sha256:{digest})"
 
 
 def pin_record(server: str, sandbox: str, drift: Drift) -> dict[str, Any]:
