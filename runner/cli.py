@@ -224,7 +224,15 @@ def status(as_json: Json = False, url: Url = "") -> None:
 
     client = _client(url)
     running = client.is_up()
-    body: dict[str, Any] = {"engine_installed": is_installed(), "running": running, "endpoint": client.url}
+    # Compose's `models:` gives `endpoint` to services (docker/compose, pkg/compose/model.go); Docker's names for both.
+    address = f"{client.url}/engines/v1/"
+    body: dict[str, Any] = {
+        "engine_installed": is_installed(),
+        "running": running,
+        "kind": "Harbourmaster",
+        "endpoint": address,
+        "endpointHost": address,
+    }
     if running:
         body["backends"] = client.get("/engines/status")
     if as_json:
@@ -297,6 +305,7 @@ def configure(
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     gpu_layers: Annotated[int | None, typer.Option(help="layers on the GPU; -1: all")] = None,
     pinned: Annotated[bool | None, typer.Option("--pin/--no-pin", help="never evict it")] = None,
+    backend: Annotated[str | None, typer.Option(help="llama.cpp, or llama-server if you installed it")] = None,
     lora: Annotated[
         list[str] | None, typer.Option(help="ADAPTER=SCALE, counted from 0; those not named are off")
     ] = None,
@@ -313,6 +322,7 @@ def configure(
         "threads": threads,
         "gpu_layers": gpu_layers,
         "pinned": pinned,
+        "backend": backend,
         "lora": [_scale(text) for text in lora] if lora else None,
     }
     print_json(vars(runner.configurations.change(runner.store.find(name), changes)))

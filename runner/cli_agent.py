@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
 from harbourmaster.core.settings import Settings
 from runner.agent.budget import Budget
+from runner.agent.wanted import Wanted
 from runner.cli_output import print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="A model that uses the gateway's tools.")
@@ -34,7 +37,13 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="TOOL.ARGUMENT=VALUE: the model cannot choose another value")
 ]
 Approve = Annotated[str, typer.Option(help="calls of tools that do not say they are read-only: always, never or ask")]
-Choice = Annotated[str, typer.Option("--tool-choice", help="first round: auto, none, required or a tool")]
+Choice = Annotated[
+    str,
+    typer.Option(
+        "--tool-choice",
+        help="first round: auto, none, required or a tool; empty: small models must, if a tool's name fits",
+    ),
+]
 Rounds = Annotated[int, typer.Option(min=1, help="times that the model is asked")]
 Calls = Annotated[int, typer.Option(min=0, help="calls in all")]
 Tokens = Annotated[int, typer.Option(min=1, help="tokens that the model may write in all")]
@@ -49,9 +58,7 @@ Parallel = Annotated[
 ]
 
 
-@app.command()
-def run(
-    task: Annotated[str, typer.Argument(help="what to do; - reads it from stdin")],
+def _wanted(
     model: Model = "",
     profile: Profile = "",
     url: OpenAIUrl = "",
@@ -61,7 +68,7 @@ def run(
     tool: Tools = None,
     fixed: Set = None,
     approve: Approve = "ask",
-    tool_choice: Choice = "auto",
+    tool_choice: Choice = "",
     rounds: Rounds = _B.rounds,
     calls: Calls = _B.calls,
     tokens: Tokens = _B.tokens,
@@ -71,48 +78,54 @@ def run(
     temperature: Temperature = None,
     seed: Seed = None,
     parallel: Parallel = False,
+) -> Wanted:
+    """The options of every command that starts a run."""
+    options = {"temperature": temperature, "seed": seed}
+    return Wanted(
+        model, profile, url, key, gateway, token, tuple(tool or ()), tuple(fixed or ()), _rule(approve), tool_choice,
+        Budget(rounds, calls, tokens, seconds), resume, system, {k: v for k, v in options.items() if v is not None},
+        parallel,
+    )  # fmt: skip
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with the options of ``_wanted`` in place of its parameter ``wanted``."""
+    own = {n: p for n, p in inspect.signature(command, eval_str=True).parameters.items() if n != "wanted"}
+    shared = inspect.signature(_wanted, eval_str=True).parameters
+
+    def called(**given: Any) -> None:
+        command(wanted=_wanted(**{n: given.pop(n) for n in shared}), **given)
+
+    every = {**own, **shared}
+    called.__name__, called.__doc__ = command.__name__, command.__doc__
+    called.__annotations__ = {n: p.annotation for n, p in every.items()}
+    called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every.values()]
+    )
+    return called
+
+
+@app.command()
+@_with_options
+def run(
+    wanted: Wanted,
+    task: Annotated[str, typer.Argument(help="what to do; - reads it from stdin")],
     as_json: Json = False,
 ) -> None:
     """Do a task.  Exit status 0: the model answered; 1: it did not, and the last line says why."""
-    from runner.agent.console import Wanted, run_once
+    from runner.agent.console import run_once
 
-    wanted = Wanted(
-        model, profile, url, key, gateway, token, tuple(tool or ()), tuple(fixed or ()), _rule(approve), tool_choice,
-        Budget(rounds, calls, tokens, seconds), resume, system, _options(temperature, seed), parallel,
-    )  # fmt: skip
     text = sys.stdin.read() if task == "-" else task
     if not asyncio.run(run_once(Settings.load(), wanted, text, as_json=as_json)).ok:
         raise typer.Exit(1)
 
 
 @app.command()
-def chat(
-    model: Model = "",
-    profile: Profile = "",
-    url: OpenAIUrl = "",
-    key: Key = "",
-    gateway: Gateway = "",
-    token: Token = "",
-    tool: Tools = None,
-    fixed: Set = None,
-    approve: Approve = "ask",
-    rounds: Rounds = _B.rounds,
-    calls: Calls = _B.calls,
-    tokens: Tokens = _B.tokens,
-    seconds: Seconds = _B.seconds,
-    resume: Resume = "",
-    system: System = "",
-    temperature: Temperature = None,
-    seed: Seed = None,
-    parallel: Parallel = False,
-) -> None:
+@_with_options
+def chat(wanted: Wanted) -> None:
     """Talk with a model that uses tools (/bye ends); budgets are for each question."""
-    from runner.agent.console import Wanted, converse
+    from runner.agent.console import converse
 
-    wanted = Wanted(
-        model, profile, url, key, gateway, token, tuple(tool or ()), tuple(fixed or ()), _rule(approve), "auto",
-        Budget(rounds, calls, tokens, seconds), resume, system, _options(temperature, seed), parallel,
-    )  # fmt: skip
     asyncio.run(converse(Settings.load(), wanted))
 
 
@@ -150,7 +163,3 @@ def _rule(text: str) -> Literal["always", "never", "ask"]:
     if text not in ("always", "never", "ask"):
         raise typer.BadParameter("always, never or ask", param_hint="--approve")
     return text  # type: ignore[return-value]
-
-
-def _options(temperature: float | None, seed: int | None) -> dict[str, Any]:
-    return {k: v for k, v in {"temperature": temperature, "seed": seed}.items() if v is not None}

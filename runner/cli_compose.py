@@ -30,14 +30,17 @@ Service = Annotated[list[str] | None, typer.Argument(help="Compose's name for th
 
 # What `up` takes, as Compose asks for it (`compose metadata`).
 PARAMETERS: list[dict[str, Any]] = [
-    {"name": "model", "description": "model to use", "required": True, "type": "stringArray"},
-    {"name": "context-size", "description": "context in tokens", "required": False, "type": "int"},
+    {"name": "model", "description": "model to use; may be given again", "required": True, "type": "string"},
+    {"name": "context-size", "description": "context in tokens", "required": False, "type": "integer"},
     {
         "name": "keep-alive",
         "description": "how long an idle model stays: 5m, 1h, -1",
         "required": False,
         "type": "string",
     },
+    # Compose drops what is not listed here without a word; these are listed so that they are refused aloud.
+    {"name": "backend", "description": "llama.cpp and no other", "required": False, "type": "string"},
+    {"name": "runtime-flags", "description": "refused: hm model configure", "required": False, "type": "string"},
 ]
 
 

@@ -15,6 +15,10 @@ from runner.scheduler.policy import FOREVER, IDLE_S
 from runner.store.store import Model
 
 MAX_LORAS = 16  # of one model
+BACKENDS = (
+    "llama.cpp",
+    "llama-server",
+)  # the engine of this package; llama.cpp's own server, where a person installed it
 _BOUNDS: dict[str, tuple[int, int]] = {
     "context_size": (16, 1 << 24),
     "cells": (16, 1 << 26),
@@ -34,6 +38,7 @@ class Configuration:
     gpu_layers: int = -1
     keep_alive_s: float = IDLE_S
     pinned: bool = False
+    backend: str = "llama.cpp"
     lora: tuple[tuple[int, float], ...] | None = None  # adapter -> scale, others 0; None: each of them at 1
 
     def changed(self, changes: dict[str, Any]) -> Configuration:
@@ -45,6 +50,10 @@ class Configuration:
             low, high = _BOUNDS.get(name, (0, 0))
             if name in _BOUNDS and not (type(value) is int and low <= value <= high):
                 raise RequestInvalid(f"{name} should be a whole number from {low} to {high}", param=name)
+        if known.get("backend", BACKENDS[0]) not in BACKENDS:
+            raise RequestInvalid(
+                f"no backend {known['backend']!r}", remedy=f"use {' or '.join(BACKENDS)}", param="backend"
+            )
         if "lora" in known:
             known["lora"] = parse_lora(known["lora"])
         return replace(self, **known)

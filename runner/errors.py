@@ -2,7 +2,8 @@
 
 HarbourError
 |-- UsageError
-|   `-- RequestInvalid       runner.request_invalid        a field of a request is wrong
+|   |-- RequestInvalid       runner.request_invalid        a field of a request is wrong
+|   `-- ImageInvalid         runner.image_invalid          a picture's file is damaged, hostile or too large
 |-- NotFoundError
 |   |-- ModelNotFound        runner.model_not_found        no model of that name or digest in the store
 |   |-- ResponseNotFound     runner.not_found              nothing at that path
@@ -56,6 +57,10 @@ class RequestInvalid(UsageError):
     """``param`` in the details names the field."""
 
     code = "runner.request_invalid"
+
+
+class ImageInvalid(UsageError):
+    code = "runner.image_invalid"
 
 
 class ModelNotFound(NotFoundError):
@@ -183,7 +188,7 @@ class RequestTooLarge(LimitError):
 _BY_CODE: dict[str, type[HarbourError]] = {
     c.code: c
     for c in (
-        RequestInvalid, ModelNotFound, ResponseNotFound, GgufInvalid, ModelInvalid, PromptTooLong, TemplateRefused,
+        RequestInvalid, ImageInvalid, ModelNotFound, ResponseNotFound, GgufInvalid, ModelInvalid, PromptTooLong, TemplateRefused,
         SchemaImpossible, GrammarInvalid, ToolCallInvalid, ModelInUse, Unsupported, HostRefused, EngineMissing,
         EngineDied, EngineFailed, LoadFailed, Cancelled, QueueFull, QueueDeadline, DiskFull, NoRoom, RequestTooLarge,
     )

@@ -18,8 +18,8 @@ Array = np.ndarray[Any, Any]
 
 
 def write(path: Path, metadata: dict[str, Any], tensors: dict[str, Array]) -> None:
-    """``metadata`` values: texts, truth values, whole numbers (unsigned 32 bit), fractions (32 bit), lists of texts or of
-    whole numbers.  ``tensors``: float32 or float16, shapes as numpy has them.  The same input gives the same bytes.
+    """``metadata`` values: texts, truth values, whole numbers (unsigned 32 bit), fractions (32 bit), lists of texts, of
+    whole numbers or of fractions.  ``tensors``: float32 or float16, shapes as numpy has them.  The same input gives the same bytes.
     """
     with atomic_writer(path) as f:
         f.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
@@ -45,7 +45,7 @@ def _entry(name: str, array: Array, offset: int) -> bytes:
 
 def _value(value: Any) -> bytes:
     if isinstance(value, list):
-        kind = STRING if value and isinstance(value[0], str) else INT32
+        kind = {str: STRING, float: FLOAT32}.get(type(value[0]) if value else int, INT32)
         return struct.pack("<IIQ", ARRAY, kind, len(value)) + b"".join(_items(kind, value))
     if isinstance(value, str):
         return struct.pack("<I", STRING) + _string(value)
@@ -58,7 +58,7 @@ def _value(value: Any) -> bytes:
 
 def _items(kind: int, values: list[Any]) -> Iterator[bytes]:
     for value in values:
-        yield _string(value) if kind == STRING else struct.pack("<i", value)
+        yield _string(value) if kind == STRING else struct.pack("<f" if kind == FLOAT32 else "<i", value)
 
 
 def _string(text: str) -> bytes:

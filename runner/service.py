@@ -12,6 +12,8 @@ from typing import Any
 from harbourmaster.core.settings import Settings
 from runner.configuration import Configuration, Configurations
 from runner.engine.client import EngineProcess
+from runner.engine.llama_server import BACKEND as LLAMA_SERVER
+from runner.engine.llama_server import LlamaServer
 from runner.engine.remote import RemoteEngine
 from runner.engine.spec import DEFAULT_CONTEXT, EngineSpec
 from runner.errors import RequestInvalid, Unsupported
@@ -84,7 +86,7 @@ class Runner:
             key=f"{model.id}/{settings}",
             name=model.name,
             spec=spec,
-            bytes=known or estimate(self.headers(model), spec),
+            bytes=known or estimate(self.headers(model), spec) + self._projector_bytes(model),
             keep_alive=configuration.keep_alive_s,
             pinned=configuration.pinned,
         )
@@ -106,6 +108,7 @@ class Runner:
         return self._spec(model, self.configurations.get(model)).context
 
     def _spec(self, model: Model, configuration: Configuration) -> EngineSpec:
+        projector = self.store.projector(model)
         trained = self.headers(model)[0].context_length or DEFAULT_CONTEXT
         wanted = configuration.context_size or model.config.context_size or min(trained, DEFAULT_CONTEXT)
         return EngineSpec(
@@ -118,7 +121,13 @@ class Runner:
             gpu_layers=configuration.gpu_layers,
             template=self.store.template(model),
             loras=_adapters(self.store.adapters(model), configuration.lora),
+            mmproj=str(projector) if projector else "",
+            backend=configuration.backend,
         )
+
+    def _projector_bytes(self, model: Model) -> int:
+        projector = self.store.projector(model)
+        return projector.stat().st_size if projector else 0
 
 
 def _adapters(paths: list[Path], chosen: tuple[tuple[int, float], ...] | None) -> tuple[tuple[str, float], ...]:
@@ -131,7 +140,7 @@ def _adapters(paths: list[Path], chosen: tuple[tuple[int, float], ...] | None) -
 
 
 async def start_engine(spec: EngineSpec, *, on_exit: Callable[[], None]) -> LoadedEngine:
-    kind: Any = RemoteEngine if spec.url else EngineProcess
+    kind: Any = RemoteEngine if spec.url else LlamaServer if spec.backend == LLAMA_SERVER else EngineProcess
     engine: LoadedEngine = await kind.start(spec, on_exit=on_exit)
     return engine
 

@@ -9,21 +9,23 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harbourmaster.core.settings import Settings
 from runner.agent import view
-from runner.agent.approval import Answer, Approver, Ask, Rule
-from runner.agent.budget import Budget
+from runner.agent.approval import Answer, Approver, Ask
 from runner.agent.events import AgentEvent, Call, MessageAdded, Report, Tool
 from runner.agent.gateway import gateway_token, gateway_url
-from runner.agent.loop import Agent
+from runner.agent.loop import Agent, ToolBox
 from runner.agent.loop import run as run_agent
 from runner.agent.models import ChatModel, EngineModel, OpenAIModel
-from runner.agent.tools import McpTools, connect
+from runner.agent.reader import Reader, ask_reader, count
+from runner.agent.relevance import SMALL, named, offer
+from runner.agent.tools import connect
 from runner.agent.toolset import Fixed, add_message, answered, select
 from runner.agent.transcript import INTERRUPTED, Transcript
+from runner.agent.wanted import Wanted
 from runner.cli_output import print_json
 from runner.client import RunnerClient, own_url
 from runner.errors import RequestInvalid
@@ -34,25 +36,6 @@ SYSTEM = "You do the user's task with the tools that you have. Use a tool where 
 HELP = "/bye ends, /clear forgets the conversation, /tools lists the tools, /? shows this"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    model: str
-    profile: str
-    url: str
-    key: str
-    gateway: str
-    token: str
-    tools: tuple[str, ...]
-    fixed: tuple[str, ...]
-    approve: Rule
-    tool_choice: str
-    budget: Budget
-    resume: str
-    system: str
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
-    parallel: bool = True
-
-
 @dataclass
 class Session:
     agent: Agent
@@ -60,16 +43,34 @@ class Session:
     messages: list[dict[str, Any]]
     view: view.View
     lines: Lines
+    reader: Reader = field(default_factory=Reader)
+    choose: bool = True  # which tools and how the first round goes, where nobody said it
 
     async def turn(self, text: str) -> Report:
+        agent = self._for(text)
         self._add({"role": "user", "content": text})
         try:
-            report = await run_agent(self.agent, self.messages, self._tell)
+            report = await run_agent(agent, self.messages, self._tell)
         except asyncio.CancelledError:
             self.messages[:] = answered(self.messages, INTERRUPTED)
             raise
         self.transcript.report(report)
         return report
+
+    def _for(self, task: str) -> Agent:
+        """The agent with the tools that the model can read about, and told whether it must begin with one."""
+        box, choice = self.agent.box, self.agent.first_choice
+        used = frozenset(c["function"]["name"] for m in self.messages for c in m.get("tool_calls", []))
+        offered = offer(box.tools, task, room=self.reader.room if self.choose else 0, used=used)
+        if offered.chosen:
+            self.view.note(offered.line())
+            self.transcript.write("offered", tools=[t.name for t in offered.tools], of=offered.total)
+        if not choice:
+            must = 0 < self.reader.parameters < SMALL and named(offered.tools, task)
+            choice = "required" if must else "auto"
+            if must:
+                self.view.note("this model is small: it has to begin with a tool (--tool-choice auto: as it likes)")
+        return replace(self.agent, box=Chosen(box, list(offered.tools)), first_choice=choice)
 
     def _add(self, message: dict[str, Any]) -> None:
         self.messages.append(message)
@@ -131,7 +132,10 @@ async def _interruptible(turn: Coroutine[Any, Any, Report]) -> Report | None:
 async def opened(settings: Settings, wanted: Wanted, *, quiet: bool) -> AsyncIterator[Session]:
     """Model, tools and transcript of a run; raises what any of them raises, before anything is asked of the model."""
     address = gateway_url(settings, wanted.gateway, wanted.profile)
-    async with connect(address, wanted.token or gateway_token(settings)) as gateway, _model(settings, wanted) as model:
+    async with (
+        connect(address, wanted.token or gateway_token(settings)) as gateway,
+        _model(settings, wanted) as (model, reader),
+    ):
         tools = select(gateway.tools, wanted.tools, parse_fixed(wanted.fixed))
         about = {"model": _name(wanted), "gateway": address, "tools": [t.name for t in tools]}
         transcript, messages = _transcript(settings, wanted, about)
@@ -139,19 +143,21 @@ async def opened(settings: Settings, wanted: Wanted, *, quiet: bool) -> AsyncIte
             lines = Lines()
             agent = Agent(
                 model,
-                _Chosen(gateway, tools),
+                Chosen(gateway, tools),
                 wanted.budget,
                 Approver(wanted.approve, _asking(lines) if sys.stdin.isatty() else None),
                 wanted.options,
                 _choice(wanted.tool_choice),
                 wanted.parallel,
             )
-            yield Session(agent, transcript, messages, view.View(quiet=quiet), lines)
+            yield Session(agent, transcript, messages, view.View(quiet=quiet), lines, reader, not wanted.tools)
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    box: McpTools
+class Chosen:
+    """Some tools of a box."""
+
+    box: ToolBox
     tools: list[Tool]
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -169,20 +175,23 @@ def _transcript(settings: Settings, wanted: Wanted, about: dict[str, Any]) -> tu
 
 
 @contextlib.asynccontextmanager
-async def _model(settings: Settings, wanted: Wanted) -> AsyncIterator[ChatModel]:
+async def _model(settings: Settings, wanted: Wanted) -> AsyncIterator[tuple[ChatModel, Reader]]:
     """The server that was named; else this machine's runner; else the model in this process."""
-    if wanted.url:
-        yield OpenAIModel(wanted.url, _name(wanted), wanted.key)
-        return
     local = RunnerClient(own_url(settings))
-    if await asyncio.to_thread(local.is_up):
-        yield OpenAIModel(local.url, _name(wanted))
+    if bool(wanted.url) or await asyncio.to_thread(local.is_up):
+        model = OpenAIModel(wanted.url or local.url, _name(wanted), wanted.key if wanted.url else "")
+        yield model, await ask_reader(model)
         return
     runner = Runner.open(settings)
     try:
-        yield EngineModel(runner, runner.plan(_name(wanted)))
+        known = runner.plan(_name(wanted))
+        yield EngineModel(runner, known), Reader(known.spec.context, _parameters(runner, _name(wanted)))
     finally:
         await runner.scheduler.close()
+
+
+def _parameters(runner: Runner, name: str) -> int:
+    return count(runner.store.find(name).config.parameters) if runner.store.has(name) else 0
 
 
 def _name(wanted: Wanted) -> str:
@@ -206,7 +215,7 @@ def parse_fixed(values: tuple[str, ...]) -> Fixed:
 
 
 def _choice(text: str) -> str:
-    return text if text in ("auto", "none", "required") else f"={text}"
+    return text if text in ("", "auto", "none", "required") else f"={text}"
 
 
 def _asking(lines: Lines) -> Ask:

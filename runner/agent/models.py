@@ -18,7 +18,7 @@ from runner.agent.toolset import make_call
 from runner.api.chat_request import parse_messages
 from runner.chat.job import ChatJob, Done, Text, ToolCall, Usage
 from runner.chat.toolcalls import chat
-from runner.errors import EngineFailed, PromptTooLong, RunnerDown, ToolCallInvalid
+from runner.errors import EngineFailed, PromptTooLong, RequestInvalid, RunnerDown, ToolCallInvalid
 
 if TYPE_CHECKING:
     from runner.scheduler.scheduler import Plan
@@ -79,13 +79,18 @@ class OpenAIModel:
     url: str
     model: str
     key: str = ""
+    socket: str = ""  # a Unix socket that the server listens on, in place of the address's host
+
+    def client(self) -> httpx2.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        carrier = httpx2.AsyncHTTPTransport(uds=self.socket) if self.socket else None
+        return httpx2.AsyncClient(timeout=TIMEOUT, headers=headers, transport=carrier)
 
     async def answer(self, question: Question) -> AsyncGenerator[ModelEvent, None]:
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         collector = _Collector()
         try:
             async with (
-                httpx2.AsyncClient(timeout=TIMEOUT, headers=headers) as client,
+                self.client() as client,
                 client.stream("POST", f"{base_url(self.url)}/chat/completions", json=self._body(question)) as response,
             ):
                 if response.status_code >= 400:
@@ -169,9 +174,10 @@ class _Collector:
             )
         choice: dict[str, Any] = next(iter(body.get("choices") or []), {})
         self._reason = choice.get("finish_reason") or self._reason
-        return self._delta(choice.get("delta") or {})
+        likelihoods = (choice.get("logprobs") or {}).get("content") or ()
+        return self._delta(choice.get("delta") or {}, tuple(likelihoods))
 
-    def _delta(self, delta: dict[str, Any]) -> list[Text]:
+    def _delta(self, delta: dict[str, Any], likelihoods: tuple[dict[str, Any], ...]) -> list[Text]:
         for piece in delta.get("tool_calls") or []:
             call = self._calls.setdefault(int(piece.get("index") or 0), ["", "", ""])
             if len(self._calls) > MAX_CALLS:
@@ -181,7 +187,7 @@ class _Collector:
             call[1] = function.get("name") or call[1]
             call[2] += function.get("arguments") or ""
         text = delta.get("content")
-        return [Text(text)] if isinstance(text, str) and text else []
+        return [Text(text, likelihoods)] if isinstance(text, str) and text else []
 
     def end(self) -> list[ModelEvent]:
         if not self._reason:
@@ -193,14 +199,20 @@ class _Collector:
         return [*whole, Done(self._reason, self._usage)]
 
 
+_EXCEEDED = "exceed_context_size_error"  # llama-server's (tools/server/server-common.cpp)
+
+
 def _error(body: bytes, status: int) -> HarbourError:
     try:
         error = json.loads(body)["error"]
         message, code = (str(error.get("message")), error.get("code")) if isinstance(error, dict) else (str(error), "")
+        code = "context_length_exceeded" if isinstance(error, dict) and error.get("type") == _EXCEEDED else code
     except (ValueError, KeyError, TypeError):
         message, code = body.decode(errors="replace").strip()[:500] or f"HTTP status {status}", ""
     if code == ToolCallInvalid.code:
         return ToolCallInvalid(message)
     if code == "context_length_exceeded":  # OpenAI's code, which our runner uses too
         return PromptTooLong(message)
+    if status in (400, 422):
+        return RequestInvalid(message)
     return EngineFailed(message, status=status)

@@ -155,6 +155,8 @@ def _take(run: Run, body: Any, path: Path, number: int) -> None:
         run.messages.append(body["message"])
     elif kind == "clear":
         run.messages[:] = [m for m in run.messages[:1] if m["role"] == "system"]
+    elif kind == "offered":
+        pass  # which tools the model was told of: the next turn chooses again
     elif kind == "call":
         run.calls.append(body)
     elif kind == "report" and isinstance(body.get("report"), dict):

@@ -45,6 +45,10 @@ class View:
         elif isinstance(event, CallDeferred):
             self._line("call", f".. {event.call.name} {short(event.call.arguments_text)}")
 
+    def note(self, text: str) -> None:
+        """Something that a person should know before the model begins; on stderr, also where the rest is JSON."""
+        self._line("dim", f"-- {text}")
+
     def report(self, report: Report) -> None:
         self.end_line()
         self._line("dim" if report.ok else "bad", f"-- {report.outcome.replace('_', ' ')}: {report.line()}")

@@ -17,8 +17,9 @@ from runner.api.chat_request import parse_chat
 from runner.api.errors import anthropic_body
 from runner.api.http import Events, json_body, json_response, until_disconnect
 from runner.chat.job import ChatEvent, ChatJob, Done, Text, ToolCall
+from runner.chat.pictures import picture_part
 from runner.chat.toolcalls import chat, prompt_frame
-from runner.errors import RequestInvalid
+from runner.errors import RequestInvalid, Unsupported
 from runner.service import Runner
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -142,7 +143,7 @@ def _message_in(message: Any) -> list[dict[str, Any]]:
     if not isinstance(content, list) or not all(isinstance(b, dict) for b in content):
         raise RequestInvalid("a message's content should be a text or a list of blocks", param="messages")
     results = [
-        {"role": "tool", "tool_call_id": b.get("tool_use_id"), "content": _texts(b.get("content") or "")}
+        {"role": "tool", "tool_call_id": b.get("tool_use_id"), "content": _content(b.get("content") or "")}
         for b in content
         if b.get("type") == "tool_result"
     ]
@@ -150,7 +151,7 @@ def _message_in(message: Any) -> list[dict[str, Any]]:
     rest = [b for b in content if b.get("type") not in ("tool_result", "tool_use", "thinking", "redacted_thinking")]
     own: list[dict[str, Any]] = []
     if rest or calls:
-        own = [{"role": role, "content": _texts(rest), **({"tool_calls": calls} if calls else {})}]
+        own = [{"role": role, "content": _content(rest), **({"tool_calls": calls} if calls else {})}]
     return [*results, *own]
 
 
@@ -159,13 +160,30 @@ def _call(block: dict[str, Any]) -> dict[str, Any]:
     return {"id": block.get("id"), "type": "function", "function": {"name": block.get("name"), "arguments": arguments}}
 
 
+def _content(value: Any) -> str | list[dict[str, Any]]:
+    """Blocks as OpenAI's parts where a picture is among them, else as one text."""
+    blocks = value if isinstance(value, list) else []
+    if not any(isinstance(b, dict) and b.get("type") == "image" for b in blocks):
+        return _texts(value)
+    return [_image(b) if b.get("type") == "image" else {"type": "text", "text": _texts([b])} for b in blocks]
+
+
+def _image(block: dict[str, Any]) -> dict[str, Any]:
+    source = block.get("source")
+    if not isinstance(source, dict) or source.get("type") != "base64":
+        raise Unsupported(
+            "this runner fetches no pictures: a source of type base64 is read", remedy="send the file", param="messages"
+        )
+    return picture_part(source.get("data"), str(source.get("media_type")))
+
+
 def _texts(value: Any) -> str:
     if isinstance(value, str):
         return value
     blocks = value if isinstance(value, list) else []
     for block in blocks:
         if not isinstance(block, dict) or block.get("type") != "text" or not isinstance(block.get("text"), str):
-            raise RequestInvalid("this engine reads text blocks only", param="messages")
+            raise RequestInvalid("only blocks of text and pictures are read", param="messages")
     return "\n".join(b["text"] for b in blocks)
 
 

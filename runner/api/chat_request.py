@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.chat.job import ChatJob
+from runner.chat.pictures import check_count, read_part
 from runner.errors import RequestInvalid, Unsupported
 from runner.grammar.schema import grammar_of_schema, json_object_grammar
 
@@ -113,7 +114,9 @@ def response_grammar(form: Any) -> str:
 def parse_messages(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not 0 < len(value) <= MAX_MESSAGES:
         raise RequestInvalid(f"messages should be a list of 1 to {MAX_MESSAGES} messages", param="messages")
-    return [_message(m, i) for i, m in enumerate(value)]
+    messages = [_message(m, i) for i, m in enumerate(value)]
+    check_count(messages)
+    return messages
 
 
 def _message(value: Any, index: int) -> dict[str, Any]:
@@ -130,23 +133,30 @@ def _message(value: Any, index: int) -> dict[str, Any]:
     return message
 
 
-def _content(value: Any, where: str) -> str:
+def _content(value: Any, where: str) -> str | list[dict[str, Any]]:
+    """A text; with pictures, texts and pictures in order."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
         raise RequestInvalid(f"{where}.content should be a text or a list of parts", param="messages")
-    texts = []
-    for part in value:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("image_url", "input_image", "input_audio", "file"):
-            raise Unsupported(f"{where} has a part of type {kind}: this engine reads text only", param="messages")
-        text = part.get("text") if isinstance(part, dict) else None
-        if kind not in ("text", "input_text", "output_text", "refusal") or not isinstance(text, str):
-            raise RequestInvalid(f"{where}.content has a part that is no text", param="messages")
-        texts.append(text)
-    return "\n".join(texts)
+    parts = [_part(part, where) for part in value]
+    if any(part["type"] == "image_url" for part in parts):
+        return parts
+    return "\n".join(part["text"] for part in parts)
+
+
+def _part(part: Any, where: str) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in ("image_url", "input_image"):
+        return read_part(part)
+    if kind in ("input_audio", "input_file", "file"):
+        raise Unsupported(f"{where} has a part of type {kind}: texts and pictures are read", param="messages")
+    text = part.get("text") if isinstance(part, dict) else None
+    if kind not in ("text", "input_text", "output_text", "refusal") or not isinstance(text, str):
+        raise RequestInvalid(f"{where}.content has a part that is no text", param="messages")
+    return {"type": "text", "text": text}
 
 
 def _past_call(value: Any, where: str) -> dict[str, Any]:

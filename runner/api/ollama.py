@@ -14,11 +14,12 @@ from starlette.responses import Response
 
 from harbourmaster import __version__
 from harbourmaster.core.errors import HarbourError
-from runner.api.chat_request import ChatRequest, parse_chat
+from runner.api.chat_request import ChatRequest, parse_chat, parse_messages
 from runner.api.errors import ollama_body
 from runner.api.http import Events, json_body, json_response, until_disconnect
 from runner.api.pulling import pulling
 from runner.chat.job import ChatEvent, Done, Text, ToolCall, generate
+from runner.chat.pictures import lift, picture_part
 from runner.chat.toolcalls import chat
 from runner.configuration import parse_keep_alive
 from runner.errors import RequestInvalid
@@ -70,7 +71,7 @@ class Ollama:
                 "template": self._runner.store.template(model) or header.template,
                 "details": _details(model),
                 "model_info": info,
-                "capabilities": ["completion", "tools"],
+                "capabilities": ["completion", "tools", *(["vision"] if model.layers.get("mmproj") else [])],
             }
         )
 
@@ -172,7 +173,9 @@ class Ollama:
             frame["prompt"] = str(body["prompt"])
         else:
             system = [{"role": "system", "content": str(body["system"])}] if body.get("system") else []
-            frame["messages"] = [*system, {"role": "user", "content": str(body["prompt"])}]
+            asked = {"role": "user", "content": _with_images(str(body["prompt"]), body.get("images"))}
+            frame["messages"], pictures = lift(parse_messages([*system, asked]))
+            frame |= {"images": pictures} if pictures else {}
         async with self._runner.scheduler.use(plan) as engine, aclosing(generate(engine, frame)) as events:
             async for event in events:
                 if isinstance(event, Text):
@@ -204,10 +207,24 @@ def _as_openai(body: dict[str, Any]) -> dict[str, Any]:
 
 def _message_in(message: Any) -> Any:
     """Ollama's calls carry arguments as an object and no ID."""
-    if not isinstance(message, dict) or message.get("images"):
-        raise RequestInvalid("a message should be an object without images: this engine reads text", param="messages")
+    if not isinstance(message, dict):
+        raise RequestInvalid("a message should be an object", param="messages")
     calls = message.get("tool_calls") or []
-    return {**message, "tool_calls": [{"id": "", "type": "function", **c} for c in calls if isinstance(c, dict)]}
+    content = _with_images(message.get("content"), message.get("images"))
+    return {
+        **message,
+        "content": content,
+        "tool_calls": [{"id": "", "type": "function", **c} for c in calls if isinstance(c, dict)],
+    }
+
+
+def _with_images(text: Any, images: Any) -> Any:
+    """Ollama puts a message's pictures before its words."""
+    if not images:
+        return text
+    if not isinstance(images, list):
+        raise RequestInvalid("images should be a list of files in base64", param="images")
+    return [*(picture_part(image) for image in images), {"type": "text", "text": text or ""}]
 
 
 def _options(body: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class ChatJob:
-    messages: list[dict[str, Any]]  # OpenAI's shape, contents as text
+    messages: list[dict[str, Any]]  # OpenAI's shape; contents are texts, or lists of parts where there are pictures
     options: dict[str, Any]  # as ``engine.options`` reads them
     tools: list[dict[str, Any]] = field(default_factory=list)  # {"name", "description", "parameters"}
     tool_choice: str = "auto"  # auto, none, required, or the name of one tool

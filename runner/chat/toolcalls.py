@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.chat.job import ChatEvent, ChatJob, Done, Engine, Text, ToolCall, Usage, generate
+from runner.chat.pictures import lift
 from runner.chat.stream import possible_start
 from runner.chat.toolformat import ToolFormat, format_of, grammar_of_calls, native_tools, with_instructions
 from runner.errors import ToolCallInvalid
@@ -35,7 +36,12 @@ def _events(engine: Engine, job: ChatJob) -> AsyncGenerator[Any, None]:
 
 
 def _plain_frame(job: ChatJob) -> dict[str, Any]:
-    return {"messages": job.messages, "options": job.options, "template_args": job.template_args}
+    return {"options": job.options, **_texts(job.messages), "template_args": job.template_args}
+
+
+def _texts(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    texts, pictures = lift(messages)
+    return {"messages": texts, **({"images": pictures} if pictures else {})}
 
 
 async def _with_tools(engine: Engine, job: ChatJob) -> AsyncGenerator[ChatEvent, None]:
@@ -81,14 +87,15 @@ def prompt_frame(engine: Engine, job: ChatJob) -> dict[str, Any]:
     """The messages as the model will read them, tools included: for counting tokens."""
     template = str(engine.ready.get("template", ""))
     if not job.tools or job.tool_choice == "none":
-        return {"messages": job.messages, "template_args": job.template_args}
+        return {**_texts(job.messages), "template_args": job.template_args}
     return _prompt(job, format_of(template), template)
 
 
 def _prompt(job: ChatJob, form: ToolFormat, template: str) -> dict[str, Any]:
+    asked = {**_texts(job.messages), "template_args": job.template_args}
     if form.native:
-        return {"messages": job.messages, "tools": native_tools(job.tools), "template_args": job.template_args}
-    return {"messages": with_instructions(job.messages, job.tools, template), "template_args": job.template_args}
+        return {**asked, "tools": native_tools(job.tools)}
+    return {**asked, "messages": with_instructions(asked["messages"], job.tools, template)}
 
 
 async def _repair(

@@ -25,6 +25,7 @@ from runner.engine.native import LogFilter, load_library
 from runner.engine.requests import Event, Stop
 from runner.engine.session import Session
 from runner.engine.spec import DEFAULT_CONTEXT, EngineSpec
+from runner.engine.vision import Vision
 from runner.engine.writer import Limits, Writer
 from runner.errors import EngineFailed, TemplateRefused
 from runner.gguf import check_file
@@ -64,15 +65,16 @@ async def _read(reader: asyncio.StreamReader, session: Session) -> None:
 
 def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     """Everything that can go wrong with a model goes wrong here, before ``ready``."""
-    for path in (*spec.paths, *(path for path, _ in spec.loras)):
+    for path in (*spec.paths, *(path for path, _ in spec.loras), *([spec.mmproj] if spec.mmproj else [])):
         check_file(Path(path))  # before the C library sees it
     library = load_library()
-    keep_alive.append(LogFilter(library))
+    keep_alive.append(log := LogFilter(library))
     model = Model(library, [Path(p) for p in spec.paths], gpu_layers=spec.gpu_layers, loras=spec.loras)
     context = min(spec.context or DEFAULT_CONTEXT, model.facts.train_context or DEFAULT_CONTEXT)
     cells = max(spec.cells, context)
     threads = spec.threads or len(os.sched_getaffinity(0))
     limits = Limits(context, cells, spec.running, max(spec.slots, spec.running), spec.batch)
+    vision = _vision(spec, model, threads, log)
     embedder = Embedder(model, context=context, threads=threads)
     memory = _context(model, limits, threads)
     # The library rounds the memory up, and a batch down to it; it aborts on a larger one.
@@ -80,7 +82,7 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     loop = asyncio.get_running_loop()
     writer = Writer(model, memory, embedder, limits, lambda e: _tell(loop, session, e))
     template, note = _template(spec, model)
-    session = Session(model, writer, template, context, send, embedder.limit)
+    session = Session(model, writer, template, context, send, embedder.limit, vision)
     return session, {
         "id": 0,
         "ev": "ready",
@@ -90,6 +92,7 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
         "batch": limits.batch,
         "running": spec.running,
         "embed_limit": embedder.limit,
+        "images": vision is not None,
         "template": template.source if template else "",
         "template_note": note,
         "threads": threads,
@@ -106,6 +109,12 @@ def _context(model: Model, limits: Limits, threads: int) -> Context:
     return Context(
         model, cells=cells, batch=limits.batch, sequences=limits.slots, outputs=limits.slots, threads=threads
     )
+
+
+def _vision(spec: EngineSpec, model: Model, threads: int, log: LogFilter) -> Vision | None:
+    if not spec.mmproj:
+        return None
+    return Vision(model, Path(spec.mmproj), threads=threads, gpu=spec.gpu_layers != 0, log=log)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, session: Session, events: list[Event]) -> None:

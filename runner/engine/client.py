@@ -61,7 +61,7 @@ class EngineProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,  # Ctrl-C in a terminal is the parent's to handle
             )
         engine = cls(spec, process, on_exit)
@@ -88,12 +88,7 @@ class EngineProcess:
         return len(self._answers)
 
     def resident_bytes(self) -> int:
-        """The process's resident memory now (``/proc/<pid>/statm``, field 2, in pages); 0 where that cannot be read."""
-        try:
-            with open(f"/proc/{self.pid}/statm") as f:  # noqa: PTH123
-                return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, ValueError, IndexError):
-            return 0
+        return resident_bytes_of(self.pid)
 
     async def ask(self, frame: dict[str, Any]) -> Any:
         """One request with one answer."""
@@ -176,7 +171,7 @@ class EngineProcess:
             await self._process.wait()
         await asyncio.wait([self._tasks[0]], timeout=1)
         self._died = EngineDied(
-            f"the engine of {self.spec.name} {_how(self._process.returncode)}{_said(self.log)}",
+            f"the engine of {self.spec.name} {how_it_ended(self._process.returncode)}{last_words(self.log)}",
             remedy="ask again: the model is loaded anew; hm model logs shows what the engine said",
             status=self._process.returncode,
         )
@@ -200,14 +195,23 @@ class EngineProcess:
     _tasks: list[asyncio.Task[None]]
 
 
-def _environment() -> dict[str, str]:
+def resident_bytes_of(pid: int) -> int:
+    """A process's resident memory now (``/proc/<pid>/statm``, field 2, in pages); 0 where that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/statm") as f:  # noqa: PTH123
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def environment() -> dict[str, str]:
     """What the libraries need; no secrets of the parent."""
     kept = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PREFIXES)}
     ours = {"GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     return {"GOMP_SPINCOUNT": SPIN_COUNT, **kept, **ours}
 
 
-def _how(status: int | None) -> str:
+def how_it_ended(status: int | None) -> str:
     if status is None or status >= 0:
         return f"ended with status {status}"
     try:
@@ -216,6 +220,6 @@ def _how(status: int | None) -> str:
         return f"was ended by signal {-status}"
 
 
-def _said(log: deque[str]) -> str:
+def last_words(log: deque[str]) -> str:
     tail = "\n".join(log)[-STDERR_TAIL:].strip()
     return f"; it said:\n{tail}" if tail else ""

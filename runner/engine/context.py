@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from runner.engine.model import Model, Tokens
+from runner.engine.pictures import Glance, together
 from runner.errors import LoadFailed
 
+PHYSICAL_BATCH = 512  # tokens that are computed at once, llama.cpp's default ``n_ubatch``
 DECODED = 0  # return values of llama_decode (llama.h)
 NO_SLOT = 1
 ABORTED = 2
@@ -61,7 +64,7 @@ class Context:
         params = lib.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = batch
-        params.n_ubatch = batch if embeds else min(batch, 512)
+        params.n_ubatch = batch if embeds else min(batch, PHYSICAL_BATCH)
         params.n_seq_max = sequences
         params.n_outputs_max = 0 if embeds else outputs
         params.n_threads = params.n_threads_batch = threads
@@ -87,6 +90,26 @@ class Context:
     def decode(self) -> int:
         self.batch.struct.n_tokens = self.batch.count
         return int(self.lib.llama_decode(self.handle, self.batch.struct))
+
+    def look(self, glances: Sequence[Glance]) -> int:
+        """Decode rows of pictures, which cannot be in one batch with tokens; no logits come out."""
+        rows, positions, slots = together(glances)
+        count = len(rows)
+        ones, outputs = np.ones(count, np.int32), np.zeros(count, np.int8)
+        pointers = slots.ctypes.data + np.arange(count, dtype=np.uintp) * slots.itemsize
+        batch = self.lib.llama_batch()
+        batch.n_tokens, batch.token = count, None
+        for name, array in (
+            ("embd", rows), ("pos", positions), ("n_seq_id", ones), ("seq_id", pointers), ("logits", outputs)
+        ):  # fmt: skip
+            setattr(batch, name, ctypes.cast(array.ctypes.data, type(getattr(batch, name))))
+        if glances[0].causal:
+            return int(self.lib.llama_decode(self.handle, batch))
+        self.lib.llama_set_causal_attn(self.handle, False)
+        try:
+            return int(self.lib.llama_decode(self.handle, batch))
+        finally:
+            self.lib.llama_set_causal_attn(self.handle, True)
 
     def forget(self, slot: int, start: int = 0) -> bool:
         """Drop a sequence's cells from position ``start`` on; False where this memory cannot drop a tail."""

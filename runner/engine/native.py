@@ -20,6 +20,17 @@ def load_library() -> Any:
     return llama_cpp
 
 
+def load_mtmd() -> Any:
+    """The module of pictures and sound, which comes with ``llama_cpp``; raises ``EngineMissing``."""
+    try:
+        from llama_cpp import mtmd_cpp
+    except (ImportError, OSError, FileNotFoundError, RuntimeError) as e:
+        raise EngineMissing(
+            f"this build of the engine reads no pictures: {e}", remedy="install it again: hm model install"
+        ) from e
+    return mtmd_cpp
+
+
 def engine_missing() -> EngineMissing:
     return EngineMissing(
         "the model engine (llama-cpp-python) is not installed: it is compiled for this machine, which takes minutes",
@@ -32,8 +43,8 @@ class LogFilter:
 
     def __init__(self, library: Any) -> None:
         self._last = 0
-        self._callback = library.llama_log_callback(self._line)  # kept: the library holds a bare pointer to it
-        library.llama_log_set(self._callback, None)
+        self.callback = library.llama_log_callback(self._line)  # kept: the library holds a bare pointer to it
+        library.llama_log_set(self.callback, None)
 
     def _line(self, level: int, text: bytes, _user: Any) -> None:
         if level != _CONTINUED:

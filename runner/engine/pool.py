@@ -7,7 +7,7 @@ when the one that pays leaves, the charge passes to the one that shares most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -82,9 +82,15 @@ class SlotPool:
                     best, longest = slot, common
         return best, longest if best else 0
 
-    def place(self, prompt: Tokens) -> Placement | None:
-        """Take a slot for ``prompt``; None when all are busy.  The caller carries the placement out."""
+    def place(self, prompt: Tokens, whole: Callable[[int], int] = int) -> Placement | None:
+        """Take a slot for ``prompt``; None when all are busy.  The caller carries the placement out.
+
+        ``whole`` makes a number of tokens small enough to split nothing that must stay whole (``Prompt.whole``).
+        """
         donor, common = self.match(prompt)
+        common = whole(common)
+        if common < MIN_SHARED:
+            donor, common = None, 0
         if donor and not donor.busy and common == donor.length:
             self._claim(donor)
             return Placement(donor.id, -1, common)

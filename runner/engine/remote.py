@@ -17,7 +17,7 @@ import httpx2
 
 from harbourmaster.core.errors import HarbourError
 from runner.agent.events import Call, Tool
-from runner.agent.models import TIMEOUT, OpenAIModel, Question, base_url
+from runner.agent.models import OpenAIModel, Question, base_url
 from runner.agent.toolset import objection
 from runner.chat.job import ChatEvent, ChatJob, Done, Text, ToolCall
 from runner.chat.toolcalls import invalid
@@ -49,7 +49,7 @@ class RemoteEngine:
 
     async def chat(self, job: ChatJob) -> AsyncGenerator[ChatEvent, None]:
         tools = [Tool(t["name"], t["description"], t["parameters"]) for t in job.tools if job.tool_choice != "none"]
-        question = Question(_sent(job.messages), tools, _options(job.options), job.tool_choice, job.parallel)
+        question = Question(_sent(job.messages), tools, self._asked(job), job.tool_choice, job.parallel)
         known = {t.name: t for t in tools}
         calls = 0
         async with aclosing(self._model.answer(question)) as events:
@@ -65,6 +65,9 @@ class RemoteEngine:
                     yield Done("tool_calls" if calls else event.reason, event.usage)
                 else:
                     yield event
+
+    def _asked(self, job: ChatJob) -> dict[str, Any]:
+        return _options(job.options)
 
     async def stream(self, frame: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Frames as an ``EngineProcess`` gives them, of ``generate`` with messages or a text."""
@@ -87,10 +90,9 @@ class RemoteEngine:
 
     async def embed(self, inputs: list[Any]) -> tuple[list[list[float]], int]:
         """Vectors, and the tokens that the other server counted."""
-        headers = {"Authorization": f"Bearer {self._model.key}"} if self._model.key else {}
         body = {"model": self._model.model, "input": inputs, "encoding_format": "float"}
         try:
-            async with httpx2.AsyncClient(timeout=TIMEOUT, headers=headers) as client:
+            async with self._model.client() as client:
                 answer = await client.post(f"{base_url(self._model.url)}/embeddings", json=body)
         except httpx2.TransportError as e:
             raise RunnerDown(f"no model answers at {self._model.url}: {e}", remedy="start that server") from e

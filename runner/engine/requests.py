@@ -12,13 +12,14 @@ import numpy as np
 
 from runner.engine.model import Tokens
 from runner.engine.options import Generation
+from runner.engine.pictures import Prompt
 from runner.engine.sampling import Likelihood
 
 
 @dataclass(frozen=True)
 class Generate:
     id: int
-    prompt: Tokens
+    prompt: Prompt
     generation: Generation
 
 

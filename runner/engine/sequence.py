@@ -28,7 +28,7 @@ class Sequence:
     first_token: float = 0.0
 
     def __post_init__(self) -> None:
-        prompt = self.request.prompt
+        prompt = self.request.prompt.tokens
         self.count = len(prompt)
         self.tokens = np.empty(len(prompt) + 64, np.int32)
         self.tokens[: self.count] = prompt
@@ -47,7 +47,17 @@ class Sequence:
 
     @property
     def generated(self) -> int:
-        return self.count - len(self.request.prompt)
+        return self.count - len(self.request.prompt.tokens)
+
+    @property
+    def ahead(self) -> int:
+        """Tokens to decode before the next picture."""
+        return self.request.prompt.text_after(self.done, self.count) if self.request.prompt.pictures else self.remaining
+
+    @property
+    def position(self) -> int:
+        """Of the next token."""
+        return self.request.prompt.position(self.done) if self.request.prompt.pictures else self.done
 
     def push(self, token: int) -> None:
         if self.count == len(self.tokens):
@@ -70,7 +80,7 @@ class Sequence:
             "prefill_s": round(first - admitted, 6),
             "generation_s": round(now - first, 6),
         }
-        return Finished(self.id, reason, len(self.request.prompt), self.cached, self.generated, timings)
+        return Finished(self.id, reason, len(self.request.prompt.tokens), self.cached, self.generated, timings)
 
     def close(self) -> None:
         if self.sampler:

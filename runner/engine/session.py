@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +16,17 @@ from harbourmaster.core.errors import HarbourError
 from runner.chat.literal import Literals, split
 from runner.chat.stream import TextStream
 from runner.chat.template import ChatTemplate
+from runner.engine.context import PHYSICAL_BATCH
 from runner.engine.model import Model, Tokens
 from runner.engine.options import Generation, parse_generation
+from runner.engine.pictures import Picture, Prompt, join
 from runner.engine.requests import Ask, Cancel, Embed, Event, Failed, Finished, Generate, Token
 from runner.engine.sampling import Likelihood
+from runner.engine.vision import Vision
 from runner.engine.writer import Writer
-from runner.errors import EngineFailed, PromptTooLong, RequestInvalid, TemplateRefused
+from runner.errors import EngineFailed, PromptTooLong, RequestInvalid, TemplateRefused, Unsupported
 
+Part = tuple[str, bool]  # text, and whether special texts in it are control tokens
 MAX_INPUTS = 2048  # embeddings in one request (OpenAI API reference, ``input``)
 
 
@@ -39,10 +47,13 @@ class Session:
     context: int  # tokens
     send: Callable[[list[dict[str, Any]]], None]
     embed_limit: int = 0
+    vision: Vision | None = None
     _streams: dict[int, _Stream] = field(default_factory=dict)
+    _looking: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # requests whose pictures are looked at
 
     def __post_init__(self) -> None:
         self._literals = Literals(self.model.special_texts())
+        self._eyes = ThreadPoolExecutor(1, "eyes")
 
     # -- from the parent
 
@@ -52,17 +63,16 @@ class Session:
             if op == "generate":
                 self._generate(request_id, frame)
             elif op == "cancel":
-                self.writer.mailbox.put(Cancel(request_id))
+                self._cancel(request_id)
             elif op == "embed":
                 self._embed(request_id, frame)
             elif op == "rerank":
                 self._rerank(request_id, frame)
             elif op == "count":
-                tokens = self._prompt(frame)
-                self.send([{"id": request_id, "ev": "result", "value": len(tokens)}])
+                self._read(request_id, frame, lambda prompt: self._tell(request_id, len(prompt.tokens)))
             elif op == "tokenize":
                 tokens = self._prompt(frame)
-                self.send([{"id": request_id, "ev": "result", "value": tokens.tolist()}])
+                self._tell(request_id, tokens.tolist())
             elif op == "stats":
                 self.writer.mailbox.put(Ask(request_id, self.writer.snapshot))
             else:
@@ -73,12 +83,23 @@ class Session:
     def _generate(self, request_id: int, frame: dict[str, Any]) -> None:
         if not self.model.facts.generates:
             raise RequestInvalid("this model makes embeddings, not text", remedy="use a chat model", param="model")
-        options = frame.get("options") or {}
-        generation = parse_generation(options)
-        tokens = self._prompt(frame)
-        self._check_length(tokens, self.context - 1)
-        self._streams[request_id] = _Stream(TextStream(generation.stop), bool(frame.get("special")), len(tokens))
-        self.writer.mailbox.put(Generate(request_id, tokens, _fitted(generation, self.context - len(tokens))))
+        generation = parse_generation(frame.get("options") or {})
+        self._read(request_id, frame, lambda prompt: self._begin(request_id, frame, generation, prompt))
+
+    def _begin(self, request_id: int, frame: dict[str, Any], generation: Generation, prompt: Prompt) -> None:
+        length = len(prompt.tokens)
+        self._check_length(prompt.tokens, self.context - 1)
+        self._streams[request_id] = _Stream(TextStream(generation.stop), bool(frame.get("special")), length)
+        self.writer.mailbox.put(Generate(request_id, prompt, _fitted(generation, self.context - length)))
+
+    def _cancel(self, request_id: int) -> None:
+        if looking := self._looking.pop(request_id, None):
+            looking.cancel()
+        else:
+            self.writer.mailbox.put(Cancel(request_id))
+
+    def _tell(self, request_id: int, value: Any) -> None:
+        self.send([{"id": request_id, "ev": "result", "value": value}])
 
     def _embed(self, request_id: int, frame: dict[str, Any]) -> None:
         if self.model.facts.ranks:
@@ -121,7 +142,47 @@ class Session:
             raise RequestInvalid("the prompt is empty", param="prompt")
         return tokens
 
+    # -- pictures
+
+    def _read(self, request_id: int, frame: dict[str, Any], then: Callable[[Prompt], None]) -> None:
+        """``then`` with the prompt: at once, or when its pictures have been looked at."""
+        if not frame.get("images"):
+            then(Prompt(self._prompt(frame)))
+            return
+        if self.vision is None:
+            raise Unsupported(
+                "this model reads text only",
+                remedy="use one that was packaged with a projector (--mmproj)",
+                param="messages",
+            )
+        parts = picture_parts(self._rendered(frame), frame["images"])
+        words = self._tokens([part for part in parts if not isinstance(part, bytes)])
+        self._check_length(words, self.context - 1)  # before minutes are spent on its pictures
+        self._looking[request_id] = asyncio.ensure_future(self._look(request_id, parts, then))
+
+    async def _look(self, request_id: int, parts: list[Part | bytes], then: Callable[[Prompt], None]) -> None:
+        assert self.vision is not None
+        loop = asyncio.get_running_loop()
+        pieces: list[Tokens | Picture] = []
+        try:
+            for index, part in enumerate(parts):
+                if isinstance(part, bytes):
+                    pieces += await loop.run_in_executor(self._eyes, self.vision.see, part)
+                else:
+                    pieces.append(self._tokens([part], first=index == 0))
+            prompt = join(pieces)
+            check_pictures(prompt, PHYSICAL_BATCH)
+            then(prompt)
+        except Exception as e:
+            self.send([_error(request_id, e)])
+        finally:
+            self._looking.pop(request_id, None)
+
     def _chat(self, frame: dict[str, Any]) -> Tokens:
+        return self._tokens(self._rendered(frame))
+
+    def _rendered(self, frame: dict[str, Any]) -> list[Part]:
+        """The prompt as text: parts, each with whether special texts in it are control tokens."""
         if self.template is None:
             raise TemplateRefused(
                 "the model has no chat template", remedy="package it with one (hm model package --chat-template)"
@@ -130,15 +191,18 @@ class Session:
         messages = self._literals.protect(frame["messages"], kept)
         tools = self._literals.protect(frame.get("tools"), kept)
         rendered = self.template.render(messages, tools=tools, extra=frame.get("template_args") or {})
-        text = rendered + str(frame.get("prefill", ""))
+        return split(rendered + str(frame.get("prefill", "")), kept)
+
+    def _tokens(self, parts: list[Part], *, first: bool = True) -> Tokens:
+        """``first``: the prompt begins with these."""
         bos = self.model.token_text("bos")
         # Templates write the first token themselves; where one does not, the tokenizer may.
-        add_special = not (bos and text.startswith(bos))
-        parts = [
+        add_special = first and not (bos and parts and parts[0][0].startswith(bos))
+        tokens = [
             self.model.tokenize(part, add_special=add_special and i == 0, parse_special=special)
-            for i, (part, special) in enumerate(split(text, kept))
+            for i, (part, special) in enumerate(parts)
         ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int32)
+        return np.concatenate(tokens) if tokens else np.empty(0, np.int32)
 
     def _checked(self, value: Any) -> Tokens:
         if not isinstance(value, list) or not all(type(t) is int and 0 <= t < self.model.size for t in value):
@@ -221,6 +285,33 @@ class Session:
             return {"token": piece.decode(errors="replace"), "bytes": list(piece), "logprob": max(logprob, -9999.0)}
 
         return {**shown(token, likelihood.chosen), "top_logprobs": [shown(t, p) for t, p in likelihood.top]}
+
+
+def picture_parts(parts: list[Part], images: list[dict[str, str]]) -> list[Part | bytes]:
+    """``parts`` with the file of a picture in place of its mark; raises ``TemplateRefused`` unless each stands there once."""
+    files = {image["mark"]: image["data"] for image in images}
+    marks = re.compile(f"({'|'.join(map(re.escape, files))})")
+    pieces = [(piece, special) for text, special in parts for piece in marks.split(text) if piece]
+    found = [piece for piece, _ in pieces if piece in files]
+    if sorted(found) != sorted(files):
+        raise TemplateRefused(
+            f"the chat template put {len(found)} pictures into the prompt where {len(files)} were sent",
+            remedy="put pictures into the user's messages",
+        )
+    return [base64.b64decode(files[piece]) if piece in files else (piece, special) for piece, special in pieces]
+
+
+def check_pictures(prompt: Prompt, most: int) -> None:
+    """``most``: rows that can be computed at once.  Raises ``Unsupported``."""
+    for start, picture in prompt.pictures:
+        if start + picture.count == len(prompt.tokens):
+            raise Unsupported("the prompt ends with a picture", remedy="write something after it", param="messages")
+        if not picture.causal and picture.count > most:
+            raise Unsupported(
+                f"this model has to see {picture.count} rows of a picture at once, and {most} can be computed so",
+                remedy="send a smaller picture",
+                param="messages",
+            )
 
 
 def _fitted(generation: Generation, room: int) -> Generation:

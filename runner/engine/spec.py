@@ -24,6 +24,8 @@ class EngineSpec:
     gpu_layers: int = -1  # -1: all that the device takes
     template: str = ""  # replaces the model's own
     loras: tuple[tuple[str, float], ...] = ()  # adapters and their scales, for all requests of this engine
+    mmproj: str = ""  # projector: with it, the model reads pictures
+    backend: str = "llama.cpp"  # this package's engine; or "llama-server"
     url: str = ""  # of the server that runs it; empty: a process of ours does
     remote_model: str = ""
     key_env: str = ""

@@ -17,6 +17,7 @@ from harbourmaster.core.errors import HarbourError
 from runner.engine.context import DECODED, NO_SLOT, Context
 from runner.engine.embedding import Embedder
 from runner.engine.model import Model
+from runner.engine.pictures import Glance, glance
 from runner.engine.pool import SlotPool, common_prefix, shares
 from runner.engine.requests import (
     Ask,
@@ -123,9 +124,11 @@ class Writer:
     def _step(self) -> None:
         self._events.extend(self._embedder.step())
         self._admit()
-        if not self._running:
+        if not self._running or not self._look():
             return
         outputs = self._fill()
+        if not outputs:
+            return  # all of them have come to a picture
         started = time.perf_counter()
         status = self._context.decode()
         self.counters.decode_s += time.perf_counter() - started
@@ -137,6 +140,32 @@ class Writer:
         else:
             self._decode_failed(status)
 
+    def _look(self) -> bool:
+        """Decode rows of pictures that sequences have come to, before this step's tokens; False: it did not work out."""
+        glances = self._glances()
+        if not glances:
+            return True
+        started = time.perf_counter()
+        status = self._context.look([g for _, g in glances])
+        self.counters.decode_s += time.perf_counter() - started
+        if status == NO_SLOT:
+            self._make_room()
+        elif status != DECODED:
+            self._decode_failed(status)
+        for sequence, rows in glances if status == DECODED else ():
+            self._advance(sequence, rows.count)
+        return status == DECODED
+
+    def _glances(self) -> list[tuple[Sequence, Glance]]:
+        found: list[tuple[Sequence, Glance]] = []
+        left = self._most
+        for sequence in self._running:
+            rows = glance(sequence.slot, sequence.request.prompt, sequence.done, left)
+            if rows and not (found and not (rows.causal and found[0][1].causal)):  # what sees itself whole goes alone
+                found.append((sequence, rows))
+                left -= rows.count
+        return found
+
     def _fill(self) -> list[tuple[Sequence, int, int]]:
         """Put this step's tokens into the batch: sequence, how many, index of the output (-1: none yet)."""
         decoding = any(s.remaining == 1 for s in self._running)
@@ -147,12 +176,12 @@ class Writer:
         batch = self._context.batch
         batch.clear()
         outputs = []
-        given = shares((s.remaining for s in self._running), budget, LEAST_SHARE)
+        given = shares((s.ahead for s in self._running), budget, LEAST_SHARE)
         for sequence, count in zip(self._running, given, strict=True):
             if count:
                 last = sequence.done + count == sequence.count
                 tokens = sequence.tokens[sequence.done : sequence.done + count]
-                index = batch.add(sequence.slot, tokens, sequence.done, output=last)
+                index = batch.add(sequence.slot, tokens, sequence.position, output=last)
                 outputs.append((sequence, count, index if last else -1))
         return outputs
 
@@ -160,13 +189,16 @@ class Writer:
         self.counters.steps += 1
         started = time.perf_counter()
         for sequence, count, index in outputs:
-            slot = self._pool.slots[sequence.slot]
-            slot.append(sequence.tokens[sequence.done : sequence.done + count])
-            sequence.done += count
-            self.counters.decoded += count
+            self._advance(sequence, count)
             if index >= 0:
                 self._sample(sequence, index)
         self.counters.sample_s += time.perf_counter() - started
+
+    def _advance(self, sequence: Sequence, count: int) -> None:
+        slot = self._pool.slots[sequence.slot]
+        slot.append(sequence.tokens[sequence.done : sequence.done + count])
+        sequence.done += count
+        self.counters.decoded += count
 
     def _sample(self, sequence: Sequence, index: int) -> None:
         assert sequence.sampler is not None
@@ -222,15 +254,16 @@ class Writer:
     def _place(self, sequence: Sequence) -> None:
         if sequence.sampler is None:
             sequence.sampler = Sampler(self._model, sequence.request.generation.sampling)
-        placement = self._pool.place(sequence.content)
+        prompt = sequence.request.prompt
+        placement = self._pool.place(sequence.content, prompt.whole)
         assert placement is not None  # there are more slots than may run
         for slot in placement.evicted:
             self._context.forget(slot)
             self.counters.evicted += 1
         if placement.source >= 0:
             self._context.forget(placement.slot)
-            self._context.copy(placement.source, placement.slot, placement.kept)
-        elif not self._context.forget(placement.slot, placement.kept):
+            self._context.copy(placement.source, placement.slot, prompt.position(placement.kept))
+        elif not self._context.forget(placement.slot, prompt.position(placement.kept)):
             self._context.forget(placement.slot)
             self._pool.truncate(self._pool.slots[placement.slot], 0)
         slot_state = self._pool.slots[placement.slot]

@@ -88,5 +88,5 @@ class Measurements:
 
 
 def _key(model_id: str, spec: EngineSpec) -> str:
-    settings = replace(spec, name="", paths=(), template="").as_dict()
+    settings = replace(spec, name="", paths=(), template="", mmproj="").as_dict()
     return f"{model_id}/{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]}"

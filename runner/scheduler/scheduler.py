@@ -304,7 +304,7 @@ class Scheduler:
                 "idle_s": 0.0 if e.active else now - e.last_used,
                 "keep_alive_s": e.plan.keep_alive,
                 "pinned": e.plan.pinned,
-                "backend": "openai" if e.plan.spec.url else "llama.cpp",
+                "backend": "openai" if e.plan.spec.url else e.plan.spec.backend,
                 "load_s": e.loaded_s,
                 "context": e.engine.ready.get("context") if e.engine else None,
                 "pid": e.engine.pid if e.engine else None,

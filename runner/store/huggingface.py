@@ -63,10 +63,13 @@ def pull(store: ModelStore, name: str, progress: Progress = lambda *_: None) -> 
         files = list(hub.files())
         weights = choose(files, wanted)
         blobs = Blobs(store, hub, progress)
-        for file in weights:
+        projector = choose_projector(files)
+        for file in (*weights, *([projector] if projector else [])):
             hub.known[file.digest] = file.path
             blobs.fetch(Descriptor(media.DOCKER_GGUF, file.digest, file.size), MAX_BLOB_BYTES)
         parts = _texts(store, hub, files)
+        if projector:
+            parts["mmproj"] = store.layout.blob_path(projector.digest)
         chosen = [(store.layout.blob_path(f.digest), f.path.rpartition("/")[2]) for f in weights]
         return package_blobs(
             store,
@@ -108,6 +111,12 @@ def choose(files: list[File], wanted: str) -> list[File]:
     if len(shards) != int(match[3]):
         raise ModelInvalid(f"{len(shards)} of {match[3]} shards of {match[1]} are there", remedy="choose another one")
     return shards
+
+
+def choose_projector(files: list[File]) -> File | None:
+    """What lets the model see, where the repository has it: in F16 (as Docker's runner chooses), else the smallest."""
+    found = [f for f in files if "mmproj" in f.path.lower() and f.path.lower().endswith(".gguf") and f.digest]
+    return min(found, key=lambda f: (not _has(f.path, "F16"), f.size, f.path), default=None)
 
 
 def _has(path: str, quantization: str) -> bool:

@@ -69,6 +69,7 @@ def package_blobs(store: ModelStore, parts: Parts, tag: str, names: list[str]) -
     layers = [_blob_layer(p, "weights", n) for p, n in zip(parts.weights, names, strict=True)]
     layers += [_blob_layer(p, "license", "LICENSE") for p in parts.licenses]
     layers += [_blob_layer(parts.template, "template", "chat_template.jinja")] if parts.template else []
+    layers += [_blob_layer(parts.mmproj, "mmproj", "mmproj.gguf")] if parts.mmproj else []
     config = describe(weights, created=parts.created, context_size=parts.context_size)
     data = write_docker(config, [layer.digest for layer in layers])
     return store.commit(image_manifest(store.layout.put_blob(data, media.DOCKER_CONFIG_V1), layers), tag)
@@ -103,8 +104,10 @@ def _check(parts: Parts) -> list[Gguf]:
         )
     if parts.template:
         ChatTemplate(parts.template.read_text())
-    for path in (*parts.loras, *([parts.mmproj] if parts.mmproj else [])):
+    for path in parts.loras:
         check_file(path)
+    if parts.mmproj and (kind := check_file(parts.mmproj).kind) != "mmproj":
+        raise RequestInvalid(f"{parts.mmproj.name} is no projector, but a {kind}", param="mmproj")
     return [check_file(p) for p in parts.weights]
 
 

@@ -183,6 +183,10 @@ class ModelStore:
     def adapters(self, model: Model) -> list[Path]:
         return [self.layout.blob_path(d.digest) for d in model.layers.get("lora", ())]
 
+    def projector(self, model: Model) -> Path | None:
+        layers = model.layers.get("mmproj", ())
+        return self.layout.blob_path(layers[0].digest) if layers else None
+
     def template(self, model: Model) -> str:
         layers = model.layers.get("template", ())
         return self.layout.read_blob(layers[0].digest, 1 << 20).decode(errors="replace") if layers else ""

@@ -23,10 +23,11 @@ from runner.errors import ModelInvalid, RequestInvalid
 from runner.store import fetch, huggingface
 from runner.store.huggingface import File, choose
 from runner.store.store import ModelStore
-from tests.runner.gguffile import GgufFile
+from tests.runner.gguffile import STRING, GgufFile, pair, string
 
 COMMIT = "c" * 40
 NAME = "hf.co/Someone/Tiny-GGUF"
+PROJECTOR = GgufFile(pairs=[pair("general.architecture", STRING, string("clip"))]).bytes()
 
 
 @dataclass
@@ -111,7 +112,8 @@ def hub(weights: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         "LICENSE": b"free",
         "tiny-Q8_0.gguf": weights[::-1],
         "tiny-Q4_K_M.gguf": weights,
-        "mmproj-Q4_K_M.gguf": b"not for now",
+        "mmproj-tiny-F16.gguf": PROJECTOR,
+        "mmproj-tiny-F32.gguf": PROJECTOR + bytes(64),
         "chat_template.jinja": b"{{ messages }}",
     }
     hub = Hub(files)
@@ -138,6 +140,9 @@ def test_a_model_comes_by_its_name_with_template_and_licence(hub: Hub, store: Mo
     assert store.weights(model)[0].read_bytes() == weights
     assert store.template(model) == "{{ messages }}"
     assert store.licenses(model) == ["free"]
+    projector = store.projector(model)
+    assert projector is not None
+    assert projector.read_bytes() == PROJECTOR
     assert store.find(NAME).id == model.id
     assert all(COMMIT in path for path, _, _ in hub.asked if "resolve" in path)
 
