@@ -32,13 +32,13 @@ from gateway.record import Recorder
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
 from gateway.shape import explain, shape, shape_error
-from gateway.telemetry.tracer import Tracer
 from gateway.tasks import may_begin, withhold
+from gateway.telemetry.tracer import Tracer
 from gateway.upstream import Upstream
-
 from gateway.url_required import questions, visited
 from harbourmaster.core.errors import EngineError, HarbourError, IntegrityError, RefusedError, UnavailableError
 from sandbox.errors import LimitReached
+
 HeaderMap = dict[str, str]
 Own = Callable[[Downstream, Call, Route, dict[str, Any]], Awaitable[dict[str, Any]]]
 Reply = tuple[bytes, int]  # the message, and its JSON-RPC error code (0: a result)
@@ -197,24 +197,24 @@ class Forwarder:
         result = reply.get("result")
         if isinstance(result, dict):
             _note_subscription(call.method, route, upstream)
+            if upstream.declares_tasks:
+                client.tasks.heard(call, route, body["params"], result, upstream)
             shape(result, call.method, route, upstream.server_info, client=client.modern, server=upstream.modern)
             if result.get("isError") is True:
                 explain(result, upstream.limit_in)
         elif client.modern and not upstream.modern and isinstance(reply.get("error"), dict):
+            asked = questions(reply["error"], client.capabilities)
+            if asked is not None:
+                return {"jsonrpc": "2.0", "result": asked}
             shape_error(reply["error"])
         return reply
 
     async def _again(
         self, client: Downstream, call: Call, route: Route, body: dict[str, Any]
-            if upstream.declares_tasks:
-                client.tasks.heard(call, route, body["params"], result, upstream)
     ) -> tuple[Upstream, dict[str, Any]]:
         """Make the call once more, in a fresh sandbox: its server ended in the middle of it."""
         if call.upstream is not None:
             self._leases.done(call.upstream)
-            asked = questions(reply["error"], client.capabilities)
-            if asked is not None:
-                return {"jsonrpc": "2.0", "result": asked}
             call.upstream = None
         self._leases.counters["retries"] += 1
         call.next_turn(client.loop, self._timeout)
@@ -252,6 +252,8 @@ class Forwarder:
 
     def _send(self, client: Downstream, call: Call, upstream: Upstream, body: dict[str, Any]) -> None:
         params = body["params"]
+        if upstream.declares_tasks and call.method == "tools/call" and not may_begin(client, upstream):
+            withhold(params)
         if client.modern != upstream.modern:
             if client.modern:
                 _strip_envelope(params)
@@ -261,8 +263,6 @@ class Forwarder:
         if call.span is not None:
             call.span.inject(body["params"])
         upstream.send(call, body)
-        if upstream.declares_tasks and call.method == "tools/call" and not may_begin(client, upstream):
-            withhold(params)
 
     async def subscribe(self, client: Downstream, uri: str) -> bool:
         """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, will not or may not."""

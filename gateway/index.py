@@ -52,6 +52,7 @@ class Index:
     discover: bytes  # result of server/discover
     server_info: dict[str, Any]
     public_uris: Mapping[names.Owned, str] = field(default_factory=dict)  # only those that differ from the server's own
+    extensions: Mapping[str, Any] = field(default_factory=dict)  # of the protocol, that modern clients are offered
     problems: Mapping[str, HarbourError] = field(default_factory=dict)  # server -> why it cannot run, though listed
 
     def tool(self, name: str) -> Route:
@@ -62,7 +63,6 @@ class Index:
 
     def prompt(self, name: str) -> Route:
         route = self.prompts.get(name)
-    extensions: Mapping[str, Any] = field(default_factory=dict)  # of the protocol, that modern clients are offered
         if route is None:
             raise UnknownPrompt(f"Unknown prompt: {name}", remedy="list the prompts again")
         return route
@@ -162,6 +162,7 @@ def build(
         instructions=instructions,
         discover=encode(_modern(_discover({**capabilities, **named(extensions)}, instructions), server_info)),
         server_info=server_info,
+        extensions=extensions,
         public_uris={(r.server, r.name): p for p, r in resources.routes.items() if p != r.name},
         problems=problems,
     )
@@ -189,7 +190,6 @@ def _merge(
     part: str,
     key: str,
     naming: Any,
-        extensions=extensions,
     visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
     listed: Collection[str] | None = None,
 ) -> _Merged:

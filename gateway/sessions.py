@@ -129,8 +129,6 @@ class Session(Downstream):
         if not self._ask(asked, body, upstream):
             upstream.refuse(server_id, INTERNAL_ERROR, "the client has no open stream to be asked on")
 
-    async def ask(self, call: Call, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Ask the client on behalf of a modern server's input request; the response body.  Raises ``NoChannel``."""
     def _is_of_task(self, upstream: Upstream, body: dict[str, Any]) -> bool:
         """Whether a server asks about a task that this client made for it, and not for another."""
         named = (body.get("params") or {}).get("taskId")
@@ -143,6 +141,8 @@ class Session(Downstream):
             upstream.asked_tasks.add(task["taskId"])
         upstream.answer(server_id, reply)
 
+    async def ask(self, call: Call, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Ask the client on behalf of a modern server's input request; the response body.  Raises ``NoChannel``."""
         answered: asyncio.Future[dict[str, Any]] = self.loop.create_future()
 
         def settle(reply: dict[str, Any]) -> None:
@@ -192,14 +192,14 @@ class Session(Downstream):
             self._cancelled(params)
         elif method == "notifications/progress":
             self._progressed(params)
-        elif method == "notifications/roots/list_changed":
-            for lease in self.leases.values():
-                if lease.ready and not lease.upstream.modern:  # that era dropped it, and asks anew each time
-                    lease.upstream.notify(method, body.get("params"))
         elif method == STATUS_CHANGED:
             for lease in self.leases.values():
                 if str(params.get("taskId")) in lease.upstream.asked_tasks:
                     lease.upstream.notify(method, params)
+        elif method == "notifications/roots/list_changed":
+            for lease in self.leases.values():
+                if lease.ready and not lease.upstream.modern:  # that era dropped it, and asks anew each time
+                    lease.upstream.notify(method, body.get("params"))
 
     def _cancelled(self, params: dict[str, Any]) -> None:
         request_id = params.get("requestId")

@@ -112,10 +112,10 @@ class OwnTools:
         if self.script is None:
             raise CodeUnavailable("this gateway has no sandbox for scripts", remedy="build it, once: hm up")
         meta = {key: value for key, value in params.get("_meta", {}).items() if key != "progressToken"}
+        if isinstance(able := meta.get(eras.CLIENT_CAPABILITIES_META_KEY), dict):  # a script waits for results
+            meta[eras.CLIENT_CAPABILITIES_META_KEY] = eras.without_tasks(able)
         body = await self.script(client, call, given, meta)
         reply = said(body)
         if "error" in body:
-        if isinstance(able := meta.get(eras.CLIENT_CAPABILITIES_META_KEY), dict):  # a script waits for results
-            meta[eras.CLIENT_CAPABILITIES_META_KEY] = eras.without_tasks(able)
             reply["result"]["isError"] = True
         return reply

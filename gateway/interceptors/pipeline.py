@@ -25,8 +25,8 @@ from gateway.interceptors.schemas import Schemas, check_arguments, check_output
 from gateway.interceptors.secrets import IN_USE_NAME, Found, SecretScan, kinds, redacted
 from gateway.lock import LockedServer
 from gateway.messages import decode, encode
-from harbourmaster.core.redaction import IN_USE
 from gateway.tasks import tool_result
+from harbourmaster.core.redaction import IN_USE
 
 _NO_ARGUMENTS: Final[dict[str, Any]] = {}
 
