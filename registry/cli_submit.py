@@ -61,9 +61,9 @@ def new(
     if not given:
         given = dict([_asked_origin()])
     ((kind, place),) = given.items()
-    asked = {"version": version, "commit": commit, "directory": directory, "transport": transport}
     settings = Settings.load()
     folder = writable_dir(settings, root)
+    asked = {"version": version, "commit": commit, "directory": directory, "transport": transport}
     found = _looked_up(kind, place, private=private, **asked)
     wishes = Wishes(
         name=name,

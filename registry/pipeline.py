@@ -66,6 +66,7 @@ def build_all(
         progress(entry.name, "waiting", 0.0)
     if waiting:
         sweep(engine.client)
+        BUILDERS.begin()
         with ThreadPoolExecutor(settings.build_jobs, thread_name_prefix="build") as pool:
             try:
                 results |= dict(zip([e.name for e in waiting], pool.map(run.make, waiting), strict=True))
@@ -74,7 +75,6 @@ def build_all(
                 BUILDERS.end()
                 raise
     return {name: result for name, result in results.items() if result is not None}
-        BUILDERS.begin()
 
 
 class _Run:
