@@ -57,6 +57,10 @@ class Credentials(Protocol):
         """The server answered 401 or 403 to ``sent``: whether to try once more.  Raises ``LoginRequired``, ``ScopeRequired``."""
         ...
 
+    async def close(self) -> None:
+        """Nothing more is asked of it."""
+        ...
+
 
 class FixedHeaders:
     """Headers from the entry's templates."""
@@ -73,6 +77,9 @@ class FixedHeaders:
             remedy = f"set its secret again (hm secret ls), or log in: hm server login {self._server}"
             raise LoginRequired(f"{self._server} does not know who is calling (HTTP 401)", remedy=remedy)
         return False
+
+    async def close(self) -> None:
+        """There is nothing to end."""
 
 
 class Box:

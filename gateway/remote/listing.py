@@ -9,16 +9,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from gateway import eras
 from gateway.drift import LISTS
 from gateway.errors import BadRequest, ServerExited
 from gateway.limits import LIMITS
-from gateway.remote.errors import LoginRequired, RemoteFailed, RemoteForbidden
-from harbourmaster.core.errors import HarbourError, LimitError, RefusedError
-
-from gateway import eras
 from gateway.messages import REQUEST, RESPONSE, decode, encode, kind_of
 from gateway.protocol import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
+from gateway.remote.errors import LoginRequired, RemoteFailed, RemoteForbidden
 from gateway.upstream import Exit, OnExit, OnLine, Sandbox
+from harbourmaster.core.errors import HarbourError, LimitError, RefusedError
 
 CLIENT_INFO: Final = {"name": "harbourmaster", "version": "1"}
 # Everything that clients may offer: servers show some tools only to clients that can serve them, and the listing is of all

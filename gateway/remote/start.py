@@ -101,6 +101,8 @@ class Remotes:
         return Both(fixed, self._logins[key])
 
     async def close(self) -> None:
+        for login in self._logins.values():
+            await login.close()
         for web in self._webs.values():
             await web.close()
         self._webs.clear()

@@ -32,7 +32,14 @@ from gateway.remote.box import (
     request_id_of,
     whole,
 )
-from gateway.remote.errors import RemoteCut, RemoteFailed, RemoteSessionLost, RemoteUnreachable
+from gateway.remote.errors import (
+    LoginRequired,
+    RemoteCut,
+    RemoteFailed,
+    RemoteSessionLost,
+    RemoteUnreachable,
+    ScopeRequired,
+)
 from gateway.remote.headers import ACCEPT, ACCEPT_EVENTS, JSON, Routing, trace
 from gateway.remote.net import HTTP_ERRORS, Headers, Response, Web
 from gateway.remote.sse import Events
@@ -217,7 +224,7 @@ class StreamableBox(Box):
             heard = events.last_id
             try:
                 offered = await self._stand_once(events)
-            except RemoteUnreachable as e:
+            except (RemoteUnreachable, LoginRequired, ScopeRequired) as e:  # calls may go on without the stream
                 log.info("%s: %s", self.server, e.message)
                 offered = True
             if not offered:

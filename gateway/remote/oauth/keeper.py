@@ -57,6 +57,7 @@ class Keeper:
         self._seen: object = _NEVER
         self._not_before = 0.0  # no renewal on our own account until then
         self._turn = asyncio.Lock()
+        self._work: set[asyncio.Task[None]] = set()
 
     async def headers(self) -> Headers:
         if self._seen is _NEVER or self._stamp() != self._seen:
@@ -109,8 +110,29 @@ class Keeper:
         await self._load()
         return self._grant is not None and b"Bearer " + self._grant.access_token.encode() != refused
 
+    async def close(self) -> None:
+        """Wait for a renewal that has begun."""
+        if self._work:
+            await asyncio.wait(self._work)
+
     async def _renew(self, seen: Grant) -> None:
-        """Have a newer grant than ``seen``.  Raises ``TokenFailed``."""
+        """Have a newer grant than ``seen``.  Raises ``TokenFailed``.
+
+        It goes on when the call that wanted it is given up: its refresh token is spent with the request, and the next one is
+        in the answer.
+        """
+        work = asyncio.get_running_loop().create_task(self._renewal(seen))
+        self._work.add(work)
+        work.add_done_callback(self._renewed)
+        await asyncio.shield(work)
+
+    def _renewed(self, work: asyncio.Task[None]) -> None:
+        """Retrieved, so that a failure that nobody waits for any more is not an unhandled error."""
+        self._work.discard(work)
+        if not work.cancelled():
+            work.exception()
+
+    async def _renewal(self, seen: Grant) -> None:
         async with self._turn, self._alone():
             await self._load()
             if self._grant is None or self._grant != seen:
