@@ -32,6 +32,8 @@ STATE: Final = "approval."  # how a request state begins that is ours and not a 
 QUESTION: Final = "approval"  # the key of our one input request
 LOOK_S: Final = 0.25  # how often the folder is looked at while a call is held
 MAX_SHOWN: Final = 4000  # characters of the arguments that a person is shown
+MAX_CLIENT: Final = 200  # characters of what a client calls itself
+MAX_ASKED: Final = 256  # questions that one caller leaves open; one more takes the place of the oldest
 YES: Final = {
     "type": "object",
     "properties": {"approve": {"type": "boolean", "title": "Allow this one call", "default": False}},
@@ -43,7 +45,10 @@ Record = Callable[[dict[str, Any]], HarbourError | None]
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
+    """What a question was about: a yes to it is a yes to nothing else, and not one that another has to say."""
+
     principal: str
+    about: tuple[str, str, str]  # profile, server, tool
     fingerprint: str
     until: float
 
@@ -62,8 +67,8 @@ class Approvals:
     ) -> dict[str, Any] | None:
         """None where a person said yes; a result that asks them, for a modern client.  Raises ``ApprovalDenied``,
         ``ApprovalTimeout``.  ``print_``: the fingerprint of the request as it came."""
-        asked = self._resumed(client, params, print_)
-        if asked is not None:
+        asked = self._resumed(client, route, params, print_)
+        if asked is not None and decision.approver != "operator":
             self._judge(client, route, decision, "client", _agreed(asked))
         elif decision.approver == "client" and _can_ask(client):
             if isinstance(client, ModernClient):
@@ -81,12 +86,15 @@ class Approvals:
     ) -> dict[str, Any]:
         now = time.monotonic()
         self._asked = {state: asked for state, asked in self._asked.items() if asked.until > now}
+        own = [state for state, asked in self._asked.items() if asked.principal == client.principal.key]
+        if len(own) >= MAX_ASKED:
+            del self._asked[own[0]]
         state = STATE + secrets.token_urlsafe(32)
-        self._asked[state] = _Asked(client.principal.key, print_, now + self._deadline_s)
+        self._asked[state] = _Asked(client.principal.key, _about(client, route), print_, now + self._deadline_s)
         question = {"method": "elicitation/create", "params": _question(route, params, decision)}
         return {"resultType": "input_required", "inputRequests": {QUESTION: question}, "requestState": state}
 
-    def _resumed(self, client: Downstream, params: dict[str, Any], print_: str) -> Any:
+    def _resumed(self, client: Downstream, route: Route, params: dict[str, Any], print_: str) -> Any:
         """The answer to our question, if ``params`` bring one; what is ours is taken out of them."""
         state = params.get("requestState")
         if not isinstance(state, str) or not is_ours(state):
@@ -96,7 +104,8 @@ class Approvals:
         asked = self._asked.pop(state, None)
         if asked is None or asked.until <= time.monotonic():
             raise ApprovalTimeout("the question that this answers is no longer open", remedy="make the call again")
-        if asked.principal != client.principal.key or asked.fingerprint != print_:
+        wanted = (client.principal.key, _about(client, route), print_)
+        if (asked.principal, asked.about, asked.fingerprint) != wanted:
             raise ApprovalDenied("the answer is to another call than this", remedy="make the call again")
         return responses.get(QUESTION, {}) if isinstance(responses, dict) else {}
 
@@ -208,7 +217,7 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "principal": client.principal.name,
-        "client": str(client.client_info.get("name")),
+        "client": str(client.client_info.get("name"))[:MAX_CLIENT],
         "server": route.server,
         "tool": route.name,
         "arguments": _shown(params),
@@ -220,7 +229,15 @@ def _facts(
 
 def _shown(params: dict[str, Any]) -> str:
     given = params.get("arguments", {key: params[key] for key in ("uri", "name") if key in params})
-    return IN_USE.redact(json.dumps(given, ensure_ascii=True, indent=1))[:MAX_SHOWN]
+    text = IN_USE.redact(json.dumps(given, ensure_ascii=True, indent=1))
+    if len(text) <= MAX_SHOWN:
+        return text
+    missing = len(text) - MAX_SHOWN  # said first: whoever made the arguments chose what comes last
+    return f"!! {missing} MORE CHARACTERS ARE NOT SHOWN: say no unless none of them can matter\n{text[:MAX_SHOWN]}"
+
+
+def _about(client: Downstream, route: Route) -> tuple[str, str, str]:
+    return client.view.name, route.server, route.name
 
 
 def _tell(call: Call, params: dict[str, Any], held: str) -> None:
