@@ -210,7 +210,7 @@ class Gateway:
 
     def open_session(self, principal: Principal, view: View | None = None) -> Session:
         """A new HTTP session.  Raises ``TooManySessions``."""
-        evicted = self.sessions.to_evict()
+        evicted = self.sessions.to_evict(principal)
         if evicted is not None:
             self.close(evicted)
         return self.sessions.create(principal, asyncio.get_running_loop(), view or self.view(DEFAULT))

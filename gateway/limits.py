@@ -19,6 +19,10 @@ class Limits:
     tasks_per_client: int = 1024  # that it may still ask about
     task_s: float = 3600.0  # a sandbox is kept for a task that nobody asks about, unless it says for less long
     park_s: float = 600.0  # how long a call waits for a person's answer (multi-round-trip)
+    questions: int = 32  # of one call's server that wait for the client's answers
+    questions_per_session: int = 256  # likewise, of all servers of a handshake session
+    question_bytes: int = 16 << 20  # that they may have together: one line of a server's, with an image in it
+    backlog_notice_bytes: int = 1 << 20  # of those notifications, together
     write_buffer_bytes: int = 1 << 16  # a message larger than this waits until the server reads
     admission_recheck_s: float = 10.0  # how old a verdict may be before a call asks again
     junk_lines: int = 10_000  # a server may print to stdout by mistake, between two answers

@@ -17,7 +17,7 @@ from gateway import eras
 from gateway.calls import ASKED, NOWHERE, Call, Question
 from gateway.downstream import Downstream
 from gateway.eras import Envelope
-from gateway.errors import StateLost
+from gateway.errors import CallCancelled, StateLost
 from gateway.interceptors.outgoing import notice
 from gateway.limits import LIMITS
 from gateway.listen import Listener
@@ -123,9 +123,13 @@ class ModernClient(Downstream):
         if call is None:
             upstream.refuse(server_id, INTERNAL_ERROR, "no call is in flight that could carry the question")
             return
+        size = len(encode(body)) + sum(each.size for each in call.questions.values())
+        if len(call.questions) >= LIMITS.questions or size > LIMITS.question_bytes:
+            upstream.refuse(server_id, INTERNAL_ERROR, "too many questions wait for this client's answers")
+            return
         self._questions += 1
         key = f"{upstream.server.name}-{self._questions}"
-        call.questions[key] = Question(server_id, method, body.get("params", {}))
+        call.questions[key] = Question(server_id, method, body.get("params", {}), len(encode(body)))
         quiet = GATHER_FAR_S if upstream.server.remote else GATHER_S
         self.loop.call_later(quiet, _present, call, key)
 
@@ -139,6 +143,9 @@ class ModernClient(Downstream):
 
     def park(self, call: Call, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """The input-required result for ``call``, which waits from now on."""
+        while len(self._parked) >= LIMITS.calls_per_client:
+            oldest = self._parked.pop(next(iter(self._parked)))
+            self.cancel(oldest.call, "too many calls wait", CallCancelled("too many calls of this client wait"))
         state = secrets.token_urlsafe(32)
         call.next_turn(self.loop, LIMITS.park_s)
         call.outlet = NOWHERE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,6 +31,8 @@ SERVER_REQUESTS = {
 }
 # Of the tasks that a client makes of such requests (2025-11-25, utilities/tasks); a list would show other servers' tasks
 TASK_REQUESTS = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
+
+SHARE: Final = LIMITS.sessions * 7 // 8  # of all sessions, for one principal at most
 
 SHARE: Final = LIMITS.sessions * 7 // 8  # of all sessions, for one principal at most
 
@@ -102,6 +104,8 @@ class Session(Downstream):
     def _push(self, message: bytes, upstream: Upstream | None) -> None:
         if not any(outlet.push(message) for outlet in self._outlets(upstream)):
             self._backlog.append(message)
+            while sum(map(len, self._backlog)) > LIMITS.backlog_notice_bytes:  # a server chooses how large they are
+                self._backlog.popleft()
 
     def _outlets(self, upstream: Upstream | None) -> Iterator[Outlet]:
         """Where a message fits, best first: beside the only call it can be about, else session-wide, else any call."""
@@ -164,6 +168,8 @@ class Session(Downstream):
         self._next_ask = ours + 1
         body["id"] = ours
         message = question(body)
+        if len(self._asked) >= LIMITS.questions_per_session:
+            return False
         if not any(outlet.push(message) for outlet in self._outlets(upstream)):
             return False
         self._asked[ours] = asked
@@ -240,17 +246,23 @@ class Sessions:
         self._by_id[session.id] = session
         return session
 
-    def to_evict(self) -> Session | None:
-        """When no more sessions fit: the one longest unused.  Raises ``TooManySessions`` when all are in use.
+    def to_evict(self, principal: Principal) -> Session | None:
+        """When no more sessions fit, or this principal has its share: of whoever has most, the one longest unused.
+        Raises ``TooManySessions`` when all are in use.
 
-        Many clients leave without saying so.
+        Many clients leave without saying so; and one that opens thousands must not take the others' away.
         """
-        if len(self._by_id) < LIMITS.sessions:
+        if len(self._by_id) < SHARE:
             return None
-        idle = [s for s in self._by_id.values() if s.stream is NOWHERE and not s.calls]
+        of = Counter(s.principal.key for s in self._by_id.values())
+        mine = of[principal.key] >= SHARE
+        if len(self._by_id) < LIMITS.sessions and not mine:
+            return None
+        own = [s for s in self._by_id.values() if not mine or s.principal.key == principal.key]
+        idle = [s for s in own if s.stream is NOWHERE and not s.calls]
         if not idle:
-            raise TooManySessions(f"{LIMITS.sessions} sessions are in use", remedy="end some, or wait")
-        return min(idle, key=lambda s: s.used)
+            raise TooManySessions(f"{len(own)} sessions are in use", remedy="end some, or wait")
+        return min(idle, key=lambda s: (-of[s.principal.key], s.used))
 
     def remove(self, session: Session) -> None:
         self._by_id.pop(session.id, None)
