@@ -7,7 +7,7 @@ resolved within the schema alone; nothing is fetched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import jsonschema_rs
@@ -15,10 +15,12 @@ import jsonschema_rs
 from gateway.interceptors.errors import ArgumentsInvalid, OutputInvalid, SchemaUnusable
 from gateway.lock import LockedServer
 from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.schema_cost import Cost, TooCostly
 
 _MAX_ERRORS: Final = 5  # told at once
 _MAX_TEXT: Final = 300  # characters of one
 _BACKTRACKS: Final = 100_000  # of a pattern; what needs more is refused instead of waited for
+_STEPS: Final = 10_000_000  # evaluations of one value, about a second: all clients of the gateway wait meanwhile
 
 
 class ToolSchemas:
@@ -26,12 +28,41 @@ class ToolSchemas:
 
     __slots__ = ("arguments", "output")
 
+    arguments: Compiled
+    output: Compiled
+
     def __init__(self, tool: Mapping[str, Any]) -> None:
         self.arguments = _compiled(tool.get("inputSchema"))
         self.output = _compiled(tool.get("outputSchema"))
 
 
-Compiled = jsonschema_rs.Validator | str | None
+class Checker:
+    """A validator, and what it costs."""
+
+    __slots__ = ("_cost", "_validator")
+
+    def __init__(self, schema: dict[str, Any] | bool) -> None:
+        """Raises ``ValueError`` where the schema cannot be used."""
+        self._cost = Cost(schema)
+        self._validator = jsonschema_rs.validator_for(
+            schema,
+            offline=True,
+            validate_formats=False,  # annotations alone, unless a dialect says otherwise (2020-12 section 7.2.1)
+            pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS),
+            mask="...",
+        )
+
+    def is_valid(self, value: Any) -> bool:
+        """Raises ``TooCostly``: nothing is known of the value then."""
+        self._cost.check(value, _STEPS)
+        return self._validator.is_valid(value)
+
+    def errors(self, value: Any) -> Iterator[jsonschema_rs.ValidationError]:
+        """After ``is_valid``."""
+        return self._validator.iter_errors(value)
+
+
+Compiled = Checker | str | None
 
 
 class Schemas:
@@ -83,7 +114,7 @@ def _output(tool: str, why: str) -> HarbourError:
     )
 
 
-def _usable(compiled: Compiled, tool: str, what: str, lenient: bool) -> jsonschema_rs.Validator | None:
+def _usable(compiled: Compiled, tool: str, what: str, lenient: bool) -> Checker | None:
     if isinstance(compiled, str):
         if lenient:
             return None
@@ -94,18 +125,20 @@ def _usable(compiled: Compiled, tool: str, what: str, lenient: bool) -> jsonsche
     return compiled
 
 
-def _problems(validator: jsonschema_rs.Validator, value: Any) -> str:
+def _problems(validator: Checker, value: Any) -> str:
     """What is wrong, in words without the values; empty where nothing is."""
     try:
         if validator.is_valid(value):
             return ""
         found = []
-        for error in validator.iter_errors(value):
+        for error in validator.errors(value):
             where = "/".join(str(step) for step in error.instance_path)
             found.append(f"{where or 'they'}: {_masked(error)}")
             if len(found) == _MAX_ERRORS:
                 break
         return "; ".join(found) or "they do not match"
+    except TooCostly as e:
+        return f"they cannot be checked: {e}"
     except (ValueError, RecursionError) as e:  # nested too deeply, or half a character
         return f"they cannot be read: {e}"[:_MAX_TEXT]
 
@@ -121,13 +154,7 @@ def _compiled(schema: Any) -> Compiled:
     if not isinstance(schema, dict | bool):
         return "a schema is an object"
     try:
-        return jsonschema_rs.validator_for(
-            schema,
-            offline=True,
-            validate_formats=False,  # annotations alone, unless a dialect says otherwise (2020-12 section 7.2.1)
-            pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS),
-            mask="...",
-        )
+        return Checker(schema)
     except (ValueError, RecursionError) as e:
         return str(e).partition("\n")[0][:_MAX_TEXT]
 

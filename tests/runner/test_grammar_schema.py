@@ -96,3 +96,11 @@ def test_a_pattern_that_never_ends_is_not_run_on_values() -> None:
 
 def test_a_reference_to_the_network_is_not_followed_when_checking() -> None:
     assert "cannot be checked" in problems({}, {"$ref": "http://127.0.0.1:9/schema"})[0]
+
+
+def test_a_schema_that_would_take_for_ever_is_not_checked() -> None:
+    laughs = {f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}
+    schema = {"$defs": {**laughs, "a40": {"const": 2}}, "enum": [1, 2], "anyOf": [{"$ref": "#/$defs/a0"}]}
+    assert "cannot be checked" in problems(1, schema)[0]
+    with pytest.raises(SchemaImpossible):
+        grammar_of_schema(schema)
