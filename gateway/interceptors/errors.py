@@ -3,6 +3,7 @@
 SecretInArguments, SecretInResult     a credential where none belongs
 ArgumentsInvalid, OutputInvalid       not what the tool's locked schema says; SchemaUnusable: the schema itself is none
 ArgumentsTooLarge, ResultTooLarge     a size limit of config.toml
+Lookalikes                            a message made of beginnings of credentials
 InjectionMarked                       an answer with marks, where config.toml says to block those
 HookRefused, HookFailed               a custom interceptor said no, or did not answer as it must
 InterceptorsInvalid                   config.toml
@@ -22,6 +23,12 @@ class SecretInArguments(RefusedError):
 
 class SecretInResult(RefusedError):
     code = "secret.in_result"
+
+
+class Lookalikes(LimitError):
+    """So much of it begins like a credential that looking at all of it would keep everybody else waiting."""
+
+    code = "limit.lookalikes"
 
 
 class ArgumentsInvalid(RefusedError):

@@ -6,9 +6,12 @@ A mark is a hint in ``_meta`` for clients and people, not a verdict: words like 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+from gateway.interceptors.secrets import Hit, hits
 
 META_KEY: Final = "dev.harbourmaster/marks"
 HIDDEN: Final = "hidden-text"
@@ -48,6 +51,7 @@ _PHRASES: Final = (
 )  # fmt: skip
 _STARTS: Final = tuple(start for start, _ in _PHRASES)
 _LOOK: Final = BytesAhoCorasick([start.encode() for start in _STARTS], MatchKind.LeftmostFirst)
+_LONGEST: Final = max(map(len, _STARTS))
 _CLOSER: Final = tuple(re.compile(pattern) for _, pattern in _PHRASES)
 _AROUND: Final = 200  # characters before and after a start that are looked at
 _MOST: Final = 64  # starts looked at in one message
@@ -59,14 +63,14 @@ def marks(data: bytes) -> list[str]:
     if not data.isascii() and _HIDDEN.search(data.decode("utf-8", "replace").lstrip("\ufeff")):
         found.append(HIDDEN)
     lower = data.lower()
-    hits = _LOOK.find_matches_as_indexes(lower)
-    if hits and _instructs(lower, hits[:_MOST]):
+    found_starts = list(islice(hits(_LOOK, lower, _LONGEST), _MOST))
+    if found_starts and _instructs(lower, found_starts):
         found.append(INSTRUCTIONS)
     return found
 
 
-def _instructs(lower: bytes, hits: list[tuple[int, int, int]]) -> bool:
+def _instructs(lower: bytes, found: list[Hit]) -> bool:
     return any(
         _CLOSER[pattern].search(lower[max(0, start - _AROUND) : end + _AROUND].decode("utf-8", "replace"))
-        for pattern, start, end in hits
+        for pattern, start, end in found
     )

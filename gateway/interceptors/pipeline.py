@@ -15,6 +15,7 @@ from gateway.interceptors.config import InterceptorsConfig
 from gateway.interceptors.errors import (
     ArgumentsTooLarge,
     InjectionMarked,
+    Lookalikes,
     ResultTooLarge,
     SecretInArguments,
     SecretInResult,
@@ -105,10 +106,17 @@ class Pipeline:
     def clean(self, text: str) -> str:
         """``text`` without credentials, for records: a resource's name is an argument too."""
         raw = encode(text)
-        return str(decode(redacted(raw, self._scan.find(raw))))
+        try:
+            return str(decode(redacted(raw, self._scan.find(raw))))
+        except Lookalikes:
+            return "(not told: it may hold credentials)"
 
     def _secrets_in(self, call: Call, raw: bytes, route: Route) -> None:
-        found = self._scan.find(raw)
+        try:
+            found = self._scan.find(raw)
+        except Lookalikes:
+            call.note("secret-in-arguments:untold")  # so that the record's own name is looked at too
+            raise
         if not found:
             return
         named = kinds(found)

@@ -7,16 +7,21 @@ where one is found does that shape's expression look closer.  The message is wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
+from gateway.interceptors.errors import Lookalikes
 from harbourmaster.core.redaction import Redactor
 
 MIN_VARIETY: Final = 6  # different characters; fewer is a placeholder such as ghp_xxxxxxxx
 IN_USE_NAME: Final = "secret-in-use"
+JWT: Final = "json-web-token"
+# Beginnings in one message that are looked at closer, at about a microsecond each; a page of 32 MiB has fewer links
+MAX_HITS: Final = 200_000
+CHUNK: Final = 1 << 18  # bytes that are searched at a time: the automaton returns all it finds at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ SHAPES: Final = (
     _shape("google-oauth-token", "ya29.", f"{_W}{{30,1000}}"),
     _shape("google-oauth-secret", "GOCSPX-", f"{_W}{{28}}"),
     _shape("private-key", "-----BEGIN ", "(?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^\"\\\\-]|\\\\[^\"]|-(?!----))*(?:-----END [A-Z0-9 ]{5,40}-----)?"),
-    _shape("json-web-token", "eyJ", f"{_W}{{10,4000}}\\.eyJ{_W}{{10,8000}}\\.{_W}{{20,2000}}"),
+    _shape(JWT, "eyJ", "(?!)"),  # `_Runs`
     _shape("npm-token", "npm_", f"[A-Za-z0-9]{{36}}{_END}"),
     _shape("pypi-token", "pypi-AgE", f"{_W}{{50,1000}}"),
     _shape("anthropic-key", "sk-ant-", f"{_W}{{40,250}}"),
@@ -76,6 +81,9 @@ SHAPES: Final = (
     _shape("telegram-token", "bot", f"[0-9]{{8,10}}:AA{_W}{{33}}(?!{_W})"),
     _shape("password-in-url", "://", "[^\\s/:@\"\\\\?#]{0,128}:(?!\\$|\\{|<|%24)[^\\s/@\"\\\\:]{3,256}@(?=[A-Za-z0-9\\[])"),
 )  # fmt: skip
+_RUN: Final = re.compile(rb"[A-Za-z0-9_-]*+")
+_TAIL: Final = re.compile(rb"\.eyJ[A-Za-z0-9_-]{10,8000}+\.[A-Za-z0-9_-]{20,2000}")
+_HEADER: Final = range(10, 4001)  # characters of a token's first part
 # What stands before the second half of an escape: a backslash that is not escaped itself, or the start of \\uXXXX.
 _ESCAPE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:u[0-9a-fA-F]{0,3})?\Z")
 # A word that goes on; the letters of an escape such as \\n are none of it.
@@ -91,6 +99,7 @@ class SecretScan:
         self._spelt: frozenset[str] | None = None
         self._shapes: list[Shape | None] = []
         self._first = self._all = BytesAhoCorasick([b"\0"])
+        self._longest = 1
         self._build(frozenset())
 
     def find(self, data: bytes) -> list[Found]:
@@ -98,12 +107,18 @@ class SecretScan:
         spelt = self._in_use.in_json
         if spelt is not self._spelt:
             self._build(spelt)
-        if not self._first.find_matches_as_indexes(data):
+        if next(hits(self._first, data, self._longest), None) is None:
             return []
-        return _apart(self._confirmed(data, self._all.find_matches_as_indexes(data, True)))
+        return _apart(self._confirmed(data, hits(self._all, data, self._longest, overlapping=True)))
 
-    def _confirmed(self, data: bytes, hits: list[tuple[int, int, int]]) -> Iterable[Found]:
-        for pattern, start, end in hits:
+    def _confirmed(self, data: bytes, found: Iterable[Hit]) -> Iterable[Found]:
+        runs = _Runs(data)
+        for number, (pattern, start, end) in enumerate(found):
+            if number >= MAX_HITS:
+                raise Lookalikes(
+                    f"the message holds over {MAX_HITS} beginnings of credentials, and what they are cannot be told in time",
+                    remedy="send or ask for less at once",
+                )
             if _ESCAPE.search(data, max(0, start - 64), start):
                 continue  # it begins with the letter of an escape, which is no letter of the text
             shape = self._shapes[pattern]
@@ -112,9 +127,9 @@ class SecretScan:
                 continue
             if data[start] in _WORD and _LONGER.search(data, max(0, start - 6), start):
                 continue  # the middle of a longer word
-            rest = shape.rest.match(data, end)
-            if rest is not None and _looks_real(shape, data[start : rest.end()]):
-                yield Found(shape.kind, start, rest.end())
+            after = runs.token(end) if shape.kind == JWT else _end(shape.rest.match(data, end))
+            if after is not None and _looks_real(shape, data[start:after]):
+                yield Found(shape.kind, start, after)
 
     def _build(self, spelt: frozenset[str]) -> None:
         pairs: list[tuple[bytes, Shape | None]] = [(start, shape) for shape in SHAPES for start in shape.starts]
@@ -123,7 +138,46 @@ class SecretScan:
         starts = [start for start, _ in pairs]
         self._first = BytesAhoCorasick(starts, MatchKind.LeftmostFirst)  # ten times as fast, but one of what overlaps
         self._all = BytesAhoCorasick(starts)
+        self._longest = max(map(len, starts))
         self._spelt = spelt
+
+
+Hit = tuple[int, int, int]  # number of the pattern, start, end
+
+
+def hits(automaton: BytesAhoCorasick, data: bytes, longest: int, *, overlapping: bool = False) -> Iterator[Hit]:
+    """What ``automaton`` finds in ``data``, bit by bit, so that whoever has enough can stop.  ``longest``: bytes of its
+    longest pattern."""
+    if len(data) <= CHUNK:
+        yield from automaton.find_matches_as_indexes(data, overlapping)
+        return
+    for begin in range(0, len(data), CHUNK):
+        first = max(0, begin - longest + 1)  # what began in the piece before, and ends in this one
+        for number, start, end in automaton.find_matches_as_indexes(data[first : begin + CHUNK], overlapping):
+            if end + first > begin:
+                yield number, start + first, end + first
+
+
+class _Runs:
+    """JSON web tokens in one message.  Every beginning in one run of a token's characters has the same end, so it is
+    looked for once: a run of nothing but beginnings would cost its length for each."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._end = -1  # of the run that was looked at last
+        self._after: int | None = None  # where a token ends whose first part ends with that run
+
+    def token(self, at: int) -> int | None:
+        """Where the token ends whose first part goes on at ``at``; None where there is none.  ``at`` never decreases."""
+        if at > self._end:
+            run = _RUN.match(self._data, at)
+            self._end = run.end() if run is not None else at
+            self._after = _end(_TAIL.match(self._data, self._end))
+        return self._after if self._end - at in _HEADER else None
+
+
+def _end(match: re.Match[bytes] | None) -> int | None:
+    return match.end() if match is not None else None
 
 
 def redacted(data: bytes, found: Iterable[Found]) -> bytes:
