@@ -23,6 +23,7 @@ MAX_PAIRS = 1 << 16
 MAX_TENSORS = 1 << 17  # the largest mixture models have below 10,000
 MAX_KEY_BYTES = 65535  # gguf.md: "up to 2^16-1 bytes"
 MAX_STRING_BYTES = 64 << 20  # templates and licences stay below 1 MiB
+MAX_KEPT_BYTES = 256 << 20  # of all texts together; those of published models are below 20 MiB
 MAX_ELEMENTS = 1 << 26
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME in ggml.h, with its zero
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
@@ -109,6 +110,7 @@ class _Reader:
     def __init__(self, stream: BinaryIO, path: Path) -> None:
         self._f, self._path = stream, path
         self._size = os.fstat(stream.fileno()).st_size
+        self._kept = 0  # bytes of texts that were read and not skipped
 
     def read(self) -> Gguf:
         if self._take(4, "the magic") != MAGIC:
@@ -241,6 +243,9 @@ class _Reader:
 
     def _string(self, what: str, most: int) -> str:
         length = self._length(what, most)
+        self._kept += length
+        if self._kept > MAX_KEPT_BYTES:
+            raise self._bad(f"its metadata has over {MAX_KEPT_BYTES} bytes of text")
         try:
             return self._take(length, what).decode()
         except UnicodeDecodeError:

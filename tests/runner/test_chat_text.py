@@ -67,6 +67,24 @@ def test_a_template_renders_as_hugging_face_s_do() -> None:
     assert text == '<user>Hi![{"name": "é"}]<s>'  # trim_blocks takes the newline after a block
 
 
+def test_what_templates_do_with_texts_and_lists_all_day_works() -> None:
+    source = (
+        "{% set ns = namespace(t='', l=[]) %}{% for m in messages %}{% set ns.t = ns.t ~ m.role ~ ':' ~ loop.index %}"
+        "{% set ns.l = ns.l + [{'role': m.role, 'n': [1, (2, 3)]}] %}{% endfor %}{% macro b(x) %}<{{ x }}>{% endmacro %}"
+        "{% set block %}{{ b(ns.t) }}{% endset %}{{ block }}{{ ns.l | tojson }}{{ [1, 2.5] | sum }}{{ '<&>' | e }}"
+        "{{ ns.l[0].n }}{{ none }}{{ missing }}{{ 'a b' | list | length }}{{ dict(a=1) }}{{ 7 | string }}{{ 'x' in ['x'] }}"
+        "{% for k, v in {'p': 1}.items() %}{{ k ~ v }}{% endfor %}"
+    )
+    assert ChatTemplate(source).render(HI) == (
+        '<user:1>[{"role": "user", "n": [1, [2, 3]]}]3.5&lt;&amp;&gt;[1, (2, 3)]None3{\'a\': 1}7Truep1'
+    )
+
+
+def test_a_long_conversation_is_put_together_in_time() -> None:
+    source = "{% set ns = namespace(l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m] %}{% endfor %}{{ ns.l | length }}"
+    assert ChatTemplate(source).render([{"role": "user", "content": "x" * 1000}] * 3000) == "3000"
+
+
 def test_a_template_may_refuse_the_messages() -> None:
     with pytest.raises(TemplateRefused, match="roles must alternate"):
         ChatTemplate("{{ raise_exception('roles must alternate') }}").render(HI)
@@ -88,6 +106,26 @@ BOMBS = {
     "{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
     "doubling by joining": "{% set ns = namespace(t='aa') %}{% for i in range(60) %}"
     "{% set ns.t = [ns.t, ns.t] | join %}{% endfor %}{{ ns.t }}",
+    "doubling by ~": "{% set ns = namespace(t='aa') %}{% for i in range(60) %}"
+    "{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ ns.t }}",
+    "doubling by a block": "{% set ns = namespace(t='aa') %}{% for i in range(60) %}"
+    "{% set t %}{{ ns.t }}{{ ns.t }}{% endset %}{% set ns.t = t %}{% endfor %}{{ ns.t }}",
+    "doubling by a macro": "{% macro f(t) %}{{ t }}{{ t }}{% endmacro %}{% set ns = namespace(t='aa') %}"
+    "{% for i in range(60) %}{% set ns.t = f(ns.t) %}{% endfor %}{{ ns.t }}",
+    "growing by escapes": "{% set ns = namespace(t='&') %}{% for i in range(60) %}"
+    "{% set ns.t = ns.t | e | replace('x', 'y') %}{% endfor %}{{ ns.t }}",
+    "doubling a list by sums": "{% set ns = namespace(t=[1]) %}{% for i in range(60) %}"
+    "{% set ns.t = [ns.t, ns.t] | sum(start=[]) %}{% endfor %}{{ ns.t }}",
+    "a list that holds one twice that holds one twice": "{% set ns = namespace(t=[1]) %}{% for i in range(60) %}"
+    "{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.t }}",
+    "the same as JSON": "{% set ns = namespace(t=[1]) %}{% for i in range(60) %}"
+    "{% set ns.t = {'a': ns.t, 'b': ns.t} %}{% endfor %}{{ ns.t | tojson }}",
+    "the same compared": "{% set a = namespace(t=[1]) %}{% set b = namespace(t=[1]) %}{% for i in range(60) %}"
+    "{% set a.t = (a.t, a.t) %}{% set b.t = dict(x=b.t, y=b.t).values() | list %}{% endfor %}{{ a.t == b.t }}",
+    "many large texts": "{% set ns = namespace(l=[]) %}{% set t = 'x' * 99999 %}{% for i in range(99999) %}"
+    "{% set ns.l = ns.l + [t ~ i] %}{% endfor %}",
+    "a large text in pieces": "{% set ns = namespace(t='€€') %}{% for i in range(23) %}"
+    "{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ (ns.t | list) | length }}",
     "a recursive macro": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "Python's insides": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "Python's insides by filter": "{{ messages | map(attribute='__class__') | list }}",

@@ -32,6 +32,15 @@ def test_long_arrays_are_walked_through_and_not_kept(tmp_path: Path) -> None:
     assert gguf.metadata["tokenizer.ggml.tokens"] == LongArray(1000)
 
 
+def test_texts_that_would_fill_the_memory_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.gguf.MAX_KEPT_BYTES", 10_000)
+    few = [ARCHITECTURE, *(pair(f"k{n}", STRING, string("x" * 1000)) for n in range(5))]
+    check_file(GgufFile(pairs=few).write(tmp_path / "few.gguf"))
+    many = [*few, *(pair(f"m{n}", STRING, string("x" * 1000)) for n in range(5))]
+    with pytest.raises(GgufInvalid, match="bytes of text"):
+        check_file(GgufFile(pairs=many).write(tmp_path / "many.gguf"))
+
+
 WRONG = {
     "magic": (GgufFile(magic=b"GGML"), "does not begin with GGUF"),
     "version-1": (GgufFile(version=1), "version 1"),
