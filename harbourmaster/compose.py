@@ -100,6 +100,7 @@ class LiveAdmitter:
         self._lock = threading.Lock()
         self._targets = Targets(settings)
         self._stamp: Stamp | None = None
+        self._trusted: tuple[Path, ...] = (settings.trust_file,)
         self._admitter: Admitter | None = None
 
     def admit(self, name: str, relaxed: tuple[str, ...] = ()) -> AdmittedImage:
@@ -107,13 +108,21 @@ class LiveAdmitter:
 
     def _current(self) -> Admitter:
         with self._lock:
-            stamp = _stamp(self._settings.trust_file, *sorted((self._settings.home / "policies").glob("*.cedar")))
+            stamp = self._look()
             if self._admitter is None or stamp != self._stamp:
                 settings = self._settings
                 checks = verifier(settings, self._engine)
+                if checks.trust.files != self._trusted:  # looked at from now on, and read after the look
+                    self._trusted = checks.trust.files
+                    stamp = self._look()
+                    checks = verifier(settings, self._engine)
                 self._admitter = Admitter(settings, checks, self._audit, self._targets)
-                self._stamp = stamp
+                self._stamp = stamp if checks.trust.files == self._trusted else None
             return self._admitter
+
+    def _look(self) -> Stamp:
+        """Of all that trust and policies are read from, keys and roots that trust.yaml names included."""
+        return _stamp(*self._trusted, *sorted((self._settings.home / "policies").glob("*.cedar")))
 
 
 def remotes_of(settings: Settings, record: Callable[[dict[str, Any]], None]) -> Remotes:

@@ -26,7 +26,7 @@ keys and identities, and a server that no rule matches accept nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from harbourmaster.core.canonical import canonical_digest
 from harbourmaster.core.digests import sha256
 from harbourmaster.core.settings import Settings
 from policies.errors import TrustEmpty
-from policies.keys import SigningKey, VerifyingKey
+from policies.keys import KEY_FILE, SigningKey, VerifyingKey
 
 TIERS = ("built", "community")
 CATALOG = "catalog"  # in a tier's place: who signs a catalog that is read from a registry; its name is host/repository
@@ -105,22 +105,26 @@ class TrustRule:
 
 @dataclass(frozen=True)
 class TrustPolicy:
-    """``source`` names the file, or says that this is the default; ``digest`` is part of every cached verdict's key."""
+    """``source`` names the file, or says that this is the default; ``digest`` is part of every cached verdict's key.
+    ``files``: all that it was read from; whoever keeps it looks whether one of them changed."""
 
     rules: tuple[TrustRule, ...]
     source: str
     digest: str
+    files: tuple[Path, ...] = ()
 
     @classmethod
     def load(cls, settings: Settings) -> TrustPolicy:
         """Read ``settings.trust_file``, else the default; raises ``TrustInvalid`` naming file and line."""
         path = settings.trust_file
+        own = (path, settings.keys_dir / KEY_FILE)
         local = SigningKey.load_or_create(settings.keys_dir).verifying
         try:
             text = path.read_bytes()
         except FileNotFoundError:
-            return cls.default(local)
-        return cls.parse(text, path=path, local=local)
+            return replace(cls.default(local), files=own)
+        found = cls.parse(text, path=path, local=local)
+        return replace(found, files=(*own, *found.files))
 
     @classmethod
     def default(cls, local: VerifyingKey) -> TrustPolicy:
@@ -135,10 +139,11 @@ class TrustPolicy:
     @classmethod
     def parse(cls, text: bytes | str, *, path: Path, local: VerifyingKey | None = None) -> TrustPolicy:
         """``path`` is named in errors; files are looked up beside it."""
-        from policies.trust_file import parse_rules
+        from policies.trust_file import TrustFile
 
         raw = text.encode() if isinstance(text, str) else text
-        return cls.of(parse_rules(raw, path=path, local=local), str(path))
+        file = TrustFile(path, local)
+        return replace(cls.of(file.rules(raw), str(path)), files=tuple(file.named))
 
     @classmethod
     def of(cls, rules: tuple[TrustRule, ...], source: str) -> TrustPolicy:

@@ -19,14 +19,13 @@ _PATTERN = re.compile(r"[a-z0-9*][a-z0-9._:/*-]*")
 _RULE_KEYS = frozenset({"name", "tier", "servers", "keys", "identities", "trusted_root"})
 
 
-def parse_rules(raw: bytes, *, path: Path, local: VerifyingKey | None) -> tuple[TrustRule, ...]:
-    return _File(path, local).rules(raw)
+class TrustFile:
+    """``named``: the files that its rules lead to."""
 
-
-class _File:
     def __init__(self, path: Path, local: VerifyingKey | None) -> None:
         self._path = path
         self._local = local
+        self.named: list[Path] = []
 
     def rules(self, raw: bytes) -> tuple[TrustRule, ...]:
         body = self._yaml(raw)
@@ -86,6 +85,7 @@ class _File:
         if value in ("public-good", "tuf"):
             return None, value == "tuf"
         path = self._path.parent / value
+        self.named.append(path)
         if not path.is_file():
             raise self._wrong(f"trusted_root {path} is not a file", _line(rule, "trusted_root"))
         return path, False
@@ -114,7 +114,9 @@ class _File:
             raise self._wrong(f"{source}: {e}", line) from e
 
     def _read(self, name: str) -> bytes:
-        with (self._path.parent / name).open("rb") as f:
+        path = self._path.parent / name
+        self.named.append(path)
+        with path.open("rb") as f:
             return f.read(MAX_KEY_BYTES)
 
     def _identity(self, value: Any, line: int) -> TrustedIdentity:
