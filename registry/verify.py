@@ -28,7 +28,7 @@ from policies.trust import Requirement, TrustPolicy
 from registry.attached import PAPERS, REQUIRED, Attached, missing, unsigned
 from registry.errors import ImageMoved, ImageNotInEngine, ManifestInvalid, PinDiffers, SbomDiffers
 from registry.oci import media
-from registry.oci.compression import NotReadable, uncompressed
+from registry.oci.compression import NotReadable, uncompressed, within
 from registry.oci.descriptor import Descriptor, Manifest
 from registry.oci.importer import diff_ids
 from registry.oci.layout import OciLayout
@@ -201,7 +201,7 @@ class _Run:
             unpacked = layer.digest
         else:
             try:
-                unpacked = sha256_of_chunks(uncompressed(self._layout.blobs.chunks(layer.digest)))
+                unpacked = sha256_of_chunks(within(uncompressed(self._layout.blobs.chunks(layer.digest))))
             except NotReadable as e:
                 raise ManifestInvalid(f"{layer.digest}: {e}", remedy="pull the image again") from e
         expect(diff_id, unpacked, f"{name} as the config names it")

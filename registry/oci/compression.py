@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from harbourmaster.core.digests import CHUNK
+from registry.oci.media import MAX_LAYER_BYTES
 
 _GZIP = b"\x1f\x8b"  # RFC 1952
 _ZSTD = b"\x28\xb5\x2f\xfd"  # RFC 8878
@@ -27,6 +28,16 @@ def uncompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
         return
     yield from _gunzip(first, chunks)
+
+
+def within(chunks: Iterator[bytes], limit: int = MAX_LAYER_BYTES) -> Iterator[bytes]:
+    """``chunks``, for those who only hash them: raises ``NotReadable`` beyond ``limit`` bytes, which a bomb reaches early."""
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            raise NotReadable(f"a layer unpacks to more than {limit} bytes")
+        yield chunk
 
 
 def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -35,6 +35,7 @@ class Descriptor:
         """Raises ``ManifestInvalid`` for anything but an object with a media type, a sha256 digest and a size."""
         if not isinstance(value, dict):
             raise invalid(f"a descriptor should be an object, not {type(value).__name__}")
+        exact(value, "mediaType", "digest", "size")
         digest, size, media_type = value.get("digest"), value.get("size"), value.get("mediaType", "")
         if not isinstance(digest, str) or not is_digest(digest):
             raise invalid(f"a descriptor has no usable sha256 digest: {digest!r}")
@@ -82,6 +83,7 @@ class Manifest:
 def parse_manifest(data: bytes) -> Manifest:
     """Image manifests only; an index raises ``ManifestInvalid`` (choose a platform first)."""
     body = parse_object(data, "a manifest", media.MAX_MANIFEST_BYTES)
+    exact(body, "schemaVersion", "mediaType", "config", "layers", "manifests", "subject", "artifactType")
     media_type = body.get("mediaType", media.MANIFEST)
     if body.get("schemaVersion") != 2 or media_type not in media.MANIFESTS:
         raise invalid(f"not an image manifest: schemaVersion {body.get('schemaVersion')!r}, mediaType {media_type!r}")
@@ -139,12 +141,29 @@ def parse_object(data: bytes, what: str, limit: int) -> dict[str, Any]:
     if len(data) > limit:
         raise TooLarge(f"{what} of {len(data)} bytes is over the limit of {limit}", remedy=_REMEDY, limit=limit)
     try:
-        body = json.loads(data)
+        body = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
         raise invalid(f"{what} is not JSON: {e}") from e
     if not isinstance(body, dict):
         raise invalid(f"{what} should be a JSON object, not {type(body).__name__}")
     return body
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One key, one value: engines may take another one of two than we do."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def exact(body: dict[str, Any], *names: str) -> None:
+    """Raise ``ManifestInvalid`` for a key that is one of ``names`` but for upper and lower case: engines are written in Go,
+    which takes either for the field (encoding/json, "Unmarshal"), and would run what was not looked at."""
+    wanted = {name.casefold(): name for name in names}
+    for key in body:
+        if wanted.get(key.casefold(), key) != key:
+            raise invalid(f"the key {key[:100]!r} is {wanted[key.casefold()]!r} to some readers, and nothing to others")
 
 
 def invalid(message: str) -> ManifestInvalid:

@@ -20,7 +20,7 @@ from registry.errors import ArchiveInvalid, ImageNotFound
 from registry.oci import media
 from registry.oci.blobs import Ingest
 from registry.oci.compression import NotReadable, uncompressed
-from registry.oci.descriptor import Descriptor, image_manifest, parse_object
+from registry.oci.descriptor import Descriptor, exact, image_manifest, parse_object
 from registry.oci.layout import OciLayout
 from registry.oci.streams import ChunkReader
 from registry.oci.tars import members
@@ -73,7 +73,10 @@ def import_archive(
 
 def diff_ids(config: bytes, count: int) -> list[str]:
     """``rootfs.diff_ids`` of an image config (image-spec config.md); as many as there are layers."""
-    rootfs = parse_object(config, "an image config", media.MAX_CONFIG_BYTES).get("rootfs")
+    body = parse_object(config, "an image config", media.MAX_CONFIG_BYTES)
+    exact(body, "rootfs", "config")
+    rootfs = body.get("rootfs")
+    exact(rootfs if isinstance(rootfs, dict) else {}, "diff_ids")
     ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(ids, list) or len(ids) != count or not all(isinstance(d, str) and is_digest(d) for d in ids):
         raise invalid(f"the config does not name {count} layers by digest")
