@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -15,6 +18,9 @@ from web.render import harbour_of, page
 from web.requests import COOKIE, CheckedForm, Form, Viewer, maybe_who, read_form
 
 router = APIRouter()
+
+MOST_REFUSED = 10  # logins on record one by one, in each minute; the rest are one record, with their number
+SPAN_S = 60.0
 
 
 def safe_next(target: str) -> str:
@@ -37,7 +43,7 @@ def log_in(request: Request, form: Annotated[Form, Depends(read_form)]) -> Respo
     try:
         who = access.bearer(form.get("token"))
     except LoginRefused as e:
-        _record(request, "login_refused", None)
+        _refused(request)
         return page(request, None, "login.html", {"next": target, "error": e}, status=401)
     return _let_in(request, who, target)
 
@@ -48,7 +54,7 @@ def enter(request: Request, code: str) -> Response:
     try:
         who = harbour_of(request).access.link(code)
     except LoginRefused as e:
-        _record(request, "login_refused", None)
+        _refused(request)
         return page(request, None, "login.html", {"next": "/", "error": e}, status=401)
     return _let_in(request, who, "/")
 
@@ -69,9 +75,40 @@ def _let_in(request: Request, who: Who, target: str) -> Response:
     return response
 
 
-def _record(request: Request, event: str, who: Who | None) -> None:
+class Refused:
+    """Logins that were refused.  Anybody can make as many as they like, by an image on any web page even: they must not be
+    able to fill the audit.  ``note`` gives how many one record stands for; 0: none now."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._told = self._more = 0
+        self._lock = threading.Lock()
+
+    def note(self) -> int:
+        with self._lock:
+            now, count = self._clock(), 1
+            if now - self._since >= SPAN_S:
+                self._since, self._told, count = now, 0, 1 + self._more
+                self._more = 0
+            if self._told >= MOST_REFUSED:
+                self._more += 1
+                return 0
+            self._told += 1
+            return count
+
+
+def _refused(request: Request) -> None:
+    state = request.app.state
+    if not hasattr(state, "refused"):
+        state.refused = Refused()
+    if count := state.refused.note():
+        _record(request, "login_refused", None, count=count)
+
+
+def _record(request: Request, event: str, who: Who | None, **facts: int) -> None:
     try:
-        harbour_of(request).record({"kind": "console", "event": event, "principal": who.token if who else ""})
+        harbour_of(request).record({"kind": "console", "event": event, "principal": who.token if who else "", **facts})
     except HarbourError:
         if who is not None:
             raise

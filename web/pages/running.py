@@ -16,7 +16,7 @@ from harbourmaster.core.redaction import IN_USE
 from web import deeds
 from web.harbour import Harbour
 from web.render import ENVIRONMENT, harbour_of, page
-from web.requests import CheckedForm, Operator, Viewer
+from web.requests import CheckedForm, Operator, Viewer, maybe_who
 
 router = APIRouter()
 
@@ -87,18 +87,21 @@ async def calls(request: Request, who: Viewer) -> Response:
     if getattr(state, "listeners", 0) >= MAX_LISTENERS:
         return Response(status_code=204)  # tells an EventSource to stop asking
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_rows(state, harbour_of(request)), 200, headers, "text/event-stream")
+    return StreamingResponse(_rows(state, harbour_of(request), request), 200, headers, "text/event-stream")
 
 
-async def _rows(state: Any, harbour: Harbour) -> AsyncIterator[str]:
+async def _rows(state: Any, harbour: Harbour, request: Request) -> AsyncIterator[str]:
     state.listeners = getattr(state, "listeners", 0) + 1
     row = ENVIRONMENT.get_template("call_row.html")
     directory = harbour.settings.audit_dir
     places = await asyncio.to_thread(ends, directory)
-    quiet = 0
+    quiet = looks = 0
     try:
         yield ": listening\n\n"
         while True:
+            looks += 1
+            if looks % ALIVE_EVERY == 0 and await asyncio.to_thread(maybe_who, request) is None:
+                return  # logged out, or the token was revoked
             found = await asyncio.to_thread(lambda: [r for r in written_after(directory, places) if CALLS(r)])
             for record in found:
                 html = IN_USE.redact(row.render(call=record)).replace("\n", " ")
