@@ -31,6 +31,8 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Name = Annotated[str, typer.Argument(metavar="PROFILE", help="see: hm profile ls")]
 Server = Annotated[str, typer.Argument(metavar="SERVER", help="see: hm server ls")]
 Globs = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="tool names as the server says them; repeatable")]
+Prompts = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="names of its prompts")]
+Uris = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="URIs of its resources, and templates")]
 
 
 @app.command("ls")
@@ -114,7 +116,10 @@ def _settings(server: dict[str, Any]) -> str:
     config = [f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in server["config"].items()]
     secrets = [f"secret {k}: {v}" for k, v in server["secrets"].items()]
     limits = [f"{k}={v}" for k, v in server["limits"].items()]
-    return one_line(", ".join(config + secrets + limits), 60) or "-"
+    rules = [
+        f"{part} {key}: {' '.join(globs)}" for part, said in server["rules"].items() for key, globs in said.items()
+    ]
+    return one_line(", ".join(config + secrets + limits + rules), 60) or "-"
 
 
 @app.command("set")
@@ -145,8 +150,17 @@ def add(
     ],
     allow: Globs = None,
     deny: Globs = None,
+    allow_prompt: Prompts = None,
+    deny_prompt: Prompts = None,
+    allow_resource: Uris = None,
+    deny_resource: Uris = None,
 ) -> None:
-    """Serve these servers in the profile; with --allow and --deny, these of their tools."""
+    """Serve these servers in the profile; with --allow and --deny, these of their tools, prompts and resources."""
+    given = {
+        "tools": {"allow": allow, "deny": deny},
+        "prompts": {"allow": allow_prompt, "deny": deny_prompt},
+        "resources": {"allow": allow_resource, "deny": deny_resource},
+    }
     settings = Settings.load()
     lock = read_lock(settings.lock_file)
     for server in servers:
@@ -156,9 +170,10 @@ def add(
     def change(body: CommentedMap) -> None:
         for server in servers:
             rules = section(body, "servers", server)
-            for key, globs in (("allow", allow), ("deny", deny)):
-                if globs:
-                    section(rules, "tools")[key] = CommentedSeq(globs)
+            for part, sides in given.items():
+                for key, globs in sides.items():
+                    if globs:
+                        section(rules, part)[key] = CommentedSeq(globs)
 
     _edit(settings, name, change)
     print(f"{name} serves {', '.join(servers)}")

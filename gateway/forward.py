@@ -14,10 +14,11 @@ from typing import Any
 from gateway import eras, sdk
 from gateway.admission import Admissions
 from gateway.authorization.approvals import is_ours
+from gateway.authorization.errors import ApprovalDenied
 from gateway.calls import ASKED, NOWHERE, Call, Outlet
 from gateway.downstream import Downstream
 from gateway.dynamic.tools import OURS
-from gateway.errors import BadRequest, CallCancelled, CallTimeout, ServerExited, wire_error
+from gateway.errors import BadRequest, CallCancelled, CallTimeout, NoChannel, ServerExited, wire_error
 from gateway.gatekeeper import Gatekeeper
 from gateway.index import Index, Route
 from gateway.interceptors.errors import ArgumentsInvalid
@@ -96,8 +97,12 @@ class Forwarder:
         find: Finder,
         outlet: Outlet,
         param_headers: HeaderMap | None = None,
+        part_of: Call | None = None,
     ) -> Reply:
-        """Answer ``body`` by asking its server; whatever becomes of it is recorded, or the client gets no result."""
+        """Answer ``body`` by asking its server; whatever becomes of it is recorded, or the client gets no result.
+
+        ``part_of``: the call of one of our own tools that makes this one.
+        """
         request_id, method = body["id"], body["method"]
         began = time.perf_counter()
         call = route = None
@@ -109,6 +114,7 @@ class Forwarder:
             if route.schema is not None and param_headers is not None:
                 _check_param_headers(route.schema, body["params"], param_headers)
             call = self._enter(client, body, route, outlet)
+            call.part_of = part_of
             if self.tracer is not None:
                 call.span = self.tracer.begin(body)
             reply = await self._ask(client, call, route, body)
@@ -191,6 +197,9 @@ class Forwarder:
                 raise
             upstream, reply = await self._again(client, call, route, body)
         if reply is ASKED and isinstance(client, ModernClient):
+            if call.part_of is not None and call.part_of.whole:
+                upstream.cancel(call, "nobody can be asked")
+                raise NoChannel(f"{route.public} asks a person, which a script cannot wait for", remedy="call it with mcp-exec")
             return {"jsonrpc": "2.0", "result": client.park(call, body["method"], body["params"])}
         if upstream.modern and isinstance(client, Session) and wants_input(reply):
             reply = await interview(client, call, body, reply)
@@ -267,13 +276,15 @@ class Forwarder:
     async def subscribe(self, client: Downstream, uri: str) -> bool:
         """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, will not or may not."""
         began, route, upstream, outcome, code = time.perf_counter(), None, None, "refused", ""
+        call, refused = Call(client.loop, "resources/subscribe", NOWHERE, self._timeout), None
         try:
             self._recorder.check()
             route = client.index.resource(uri)
             server = client.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
                 return False
-            self._gate.authorizer.check(client, "resources/subscribe", route, {"uri": uri})
+            if self._gate.enter(client, call, route, {"uri": route.name}).approval:
+                raise ApprovalDenied(f"{route.public} wants a person's yes, which a stream cannot wait for")
             upstream = await self._connection(client, server, "resources/subscribe")
             await upstream.pins.require("resources/subscribe", route.name, client.capabilities)
             if upstream.modern:
@@ -282,12 +293,13 @@ class Forwarder:
                 reply = await upstream.request("resources/subscribe", {"uri": route.name}, self._timeout)
             outcome = _outcome(reply)
         except HarbourError as e:
-            outcome, code = _kind(e), e.code
-        if upstream is not None:
-            self._leases.done(upstream)
-        lost = self._recorder.call(
-            _record(client, "resources/subscribe", route, upstream, outcome, code, time.perf_counter() - began)
-        )
+            outcome, code, refused = _kind(e), e.code, e
+        finally:
+            self._gate.leave(call)
+            if upstream is not None:
+                self._leases.done(upstream)
+        record = _record(client, call.method, route, upstream, outcome, code, time.perf_counter() - began)
+        lost = self._recorder.call(self._explained(record, call, refused))
         if outcome != "ok" or lost is not None or route is None or upstream is None:
             return False
         upstream.subscriptions.add(route.name)

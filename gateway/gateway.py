@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from gateway import sdk
 from gateway.admission import Admissions, Admit, AdmitRelaxed
-from gateway.authorization.authorizer import PolicyWatch
-from gateway.calls import Outlet
+from gateway.authorization.authorizer import Held, PolicyWatch
+from gateway.calls import NOWHERE, Outlet
 from gateway.downstream import Downstream
 from gateway.drift import Drift
 from gateway.dynamic.code import Scripts
@@ -25,6 +25,7 @@ from gateway.forward import Forwarder
 from gateway.gatekeeper import Gatekeeper
 from gateway.happenings import Happenings
 from gateway.held import HeldFiles
+from gateway.hiding import hidden, still_hidden
 from gateway.index import Index
 from gateway.interceptors.config import Hook
 from gateway.interceptors.hooks import Ask
@@ -43,6 +44,7 @@ from gateway.profiles.values import Limits
 from gateway.profiles.view import DEFAULT, View
 from gateway.profiles.views import Profiles, Views
 from gateway.record import MAX_SERVERS, Append, Recorder, pin_record
+from gateway.refusals import Refusals
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
 from gateway.telemetry.config import TelemetryConfig
@@ -104,6 +106,7 @@ class Gateway:
         self.metrics = Metrics()
         self.traces = self._exporter()
         self.recorder = Recorder(append, self._recorded)
+        self.refusals = Refusals(self.recorder.call)
         self._reload = reload
         self._admissions = Admissions(admit, admit_relaxed)
         self.leases = Leases(
@@ -152,6 +155,7 @@ class Gateway:
             keep=self._profiles.keep if self._profiles is not None else None,
             catalog=catalog,
         )
+        self._conversations = conversations
         own = OwnTools(self._forwarder.forward, conversations)
         if code is not None:
             own.script = Scripts(self.leases, code, own.within)
@@ -198,8 +202,10 @@ class Gateway:
         await self._keep_habits()
         await self._admissions.close()
         await self._gate.close()
+        self._conversations.close()
         if self.traces is not None:
             await self.traces.close()
+        self.refusals.close(asyncio.get_running_loop().time())
         self.recorder.event(event="stop")
 
     # -- clients
@@ -266,6 +272,7 @@ class Gateway:
         """A running server differs from its lock: into the audit, the log, and a file for people to review."""
         record = pin_record(server.name, sandbox, drift)
         self.recorder.call(record)
+        self._offer_without(hidden(self._gate.authorizer.held, server, drift, self.views.lock))
         log.warning(
             "%s differs from what was locked (%s); what changed is held.  See: hm lock diff %s",
             server.name,
@@ -275,6 +282,18 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._note, server, drift))
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)
+
+    def _offer_without(self, held: Held) -> None:
+        """What is held leaves the lists; calls to it are refused in words as before.  Who listens is told, and no call is
+        interrupted for it."""
+        if held is not self._gate.authorizer.held:
+            self._gate.authorizer.held = held
+            self._announce_lists(client for client in self.clients() if isinstance(client, ModernClient) or client.stream is not NOWHERE)
+
+    def _announce_lists(self, clients: Iterable[Session | ModernClient]) -> None:
+        for client in clients:
+            for change in _LISTS:
+                client.announce(change)
 
     def _note(self, server: LockedServer, drift: Drift) -> None:
         try:
@@ -294,6 +313,7 @@ class Gateway:
             try:
                 self.leases.sweep(now)
                 self._sweep_clients(now)
+                self.refusals.sweep(now)
                 if now - pinged >= LIMITS.ping_s:
                     pinged = now
                     self._ping()
@@ -373,14 +393,12 @@ class Gateway:
     def decide_by(self, policies: CallPolicies) -> None:
         """Decide by these from now on; clients hear that what they are offered may have changed."""
         self._gate.authorizer.policies = policies
-        for client in self.clients():
-            for change in _LISTS:
-                client.announce(change)
+        self._announce_lists(self.clients())
         log.info("deciding by %d policies", len(policies.set.policies))
 
     def serve(self, servers: Servers | None, profiles: Profiles | None = None) -> None:
         """Serve these from now on (None: as before); sessions live on, clients hear which of their lists changed."""
-        seen = [(client, client.index) for client in self.clients()]
+        seen, locked = [(client, client.index) for client in self.clients()], self.views.lock
         self.views.update(servers, profiles)
         self._admissions.forget()
         self.leases.keep_only(self.views.lock)
@@ -391,6 +409,7 @@ class Gateway:
             elif client.own is not None:  # its profile is not dynamic any more
                 client.own = None
             self.refit(client, before, self._evicted)
+        self._offer_without(still_hidden(self._gate.authorizer.held, locked, self.views.lock))
         log.info("serving %d servers", len(self.index.servers))
 
     def _evicted(self, lease: Lease) -> None:

@@ -23,8 +23,18 @@ from harbourmaster.core.errors import HarbourError
 # those who listen.  Private: what is listed may depend on who asks.
 LIST_TTL_MS: Final = 10_000
 
+
+class Sight(Protocol):
+    """What of one server is served (``gateway.profiles.sight``); names and URIs as the server says them."""
+
+    def tool(self, name: str) -> bool: ...
+    def prompt(self, name: str) -> bool: ...
+    def template(self, template: str) -> bool: ...
+    def resource(self, uri: str) -> bool: ...
+
+
 _EMPTY_SCHEMA: Final[dict[str, Any]] = {}
-_NO_RULES: Final[Mapping[str, Callable[[str], bool]]] = {}
+_NO_RULES: Final[Mapping[str, Sight]] = {}
 _NO_PROBLEMS: Final[Mapping[str, HarbourError]] = {}
 
 
@@ -54,6 +64,10 @@ class Index:
     public_uris: Mapping[names.Owned, str] = field(default_factory=dict)  # only those that differ from the server's own
     extensions: Mapping[str, Any] = field(default_factory=dict)  # of the protocol, that modern clients are offered
     problems: Mapping[str, HarbourError] = field(default_factory=dict)  # server -> why it cannot run, though listed
+    visible: Mapping[str, Sight] = field(default_factory=dict)  # server -> what of it is served; the others: all
+    unlisted: Mapping[str, Route] = field(
+        default_factory=dict
+    )  # templates that are not served, though URIs of theirs may be
 
     def tool(self, name: str) -> Route:
         route = self.tools.get(name)
@@ -68,7 +82,10 @@ class Index:
         return route
 
     def resource(self, uri: str) -> Route:
-        """The owner of ``uri``: listed, or of a template that matches, or the one server that could know it."""
+        """The owner of ``uri``: listed, or of a template that matches, or the one server that could know it.
+
+        Not what the profile keeps out, whoever would know it.
+        """
         route = self.resources.get(uri) or self._by_template(uri) or self._by_elimination(uri)
         if route is None:
             raise UnknownResource(f"Resource not found: {uri}", remedy="list the resources again", uri=uri)
@@ -91,11 +108,14 @@ class Index:
         return self.public_uris.get((server, uri), uri)
 
     def _by_template(self, uri: str) -> Route | None:
-        for public, route in self.templates.items():
+        for public, route in (*self.templates.items(), *self.unlisted.items()):
             if sdk.template_matches(public, uri):
-                prefix = public.removesuffix(route.name)
-                return Route(route.server, uri.removeprefix(prefix), uri)
+                own = uri.removeprefix(public.removesuffix(route.name))
+                return Route(route.server, own, uri) if self._serves(route.server, own) else None
         return None
+
+    def _serves(self, server: str, uri: str) -> bool:
+        return server not in self.visible or self.visible[server].resource(uri)
 
     def _by_elimination(self, uri: str) -> Route | None:
         """A URI nobody listed (servers may mint them) belongs to whoever uses its scheme, if that is one server."""
@@ -103,19 +123,22 @@ class Index:
         having = {n for n, s in self.servers.items() if "resources" in s.listing.get("capabilities", {})}
         listed = {
             r.server
-            for table in (self.resources, self.templates)
+            for table in (self.resources, self.templates, self.unlisted)
             for r in table.values()
             if r.name.partition(":")[0] == scheme
         }
         owners = listed or having
-        return Route(owners.pop(), uri, uri) if len(owners) == 1 else None
+        if len(owners) != 1:
+            return None
+        owner = owners.pop()
+        return Route(owner, uri, uri) if self._serves(owner, uri) else None
 
 
 def build(
     servers: Mapping[str, LockedServer],
     server_info: dict[str, Any],
     *,
-    visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
+    visible: Mapping[str, Sight] = _NO_RULES,
     problems: Mapping[str, HarbourError] = _NO_PROBLEMS,
     listed: Collection[str] | None = None,
     below: Index | None = None,
@@ -123,7 +146,7 @@ def build(
 ) -> Index:
     """The index of ``servers``; the same for the same input.
 
-    ``visible``: server -> which of its tools are served; they keep the names they have with all tools served.
+    ``visible``: server -> what of it is served; that keeps the names it has with everything served.
     ``listed``: the servers that lists and instructions speak of; the others can be called all the same (None: all).
     ``below``: an index on top of which this one lies, so that its names are taken; its own servers keep theirs.
     ``before``: what this client was told until now, which stays.
@@ -134,12 +157,16 @@ def build(
         kept = {(r.server, r.name): r.public for each in given for r in each.values() if r.server in servers}
         return functools.partial(name, kept=kept, taken=given[0] if below is not None else ())
 
-    tools = _merge(servers, "tools", "name", naming(names.public_names, "tools"), visible, listed)
-    prompts = _merge(servers, "prompts", "name", naming(names.public_names, "prompts"), listed=listed)
-    resources = _merge(servers, "resources", "uri", naming(names.public_uris, "resources"), listed=listed)
-    templates = _merge(
-        servers, "resourceTemplates", "uriTemplate", naming(names.public_uris, "templates"), listed=listed
-    )
+    def served(kind: str) -> Served:
+        return lambda server, name: server not in visible or getattr(visible[server], kind)(name)
+
+    def merge(part: str, key: str, name: Callable[..., dict[names.Owned, str]], table: str, kind: str) -> _Merged:
+        return _merge(servers, part, key, naming(name, table), served(kind), listed)
+
+    tools = merge("tools", "name", names.public_names, "tools", "tool")
+    prompts = merge("prompts", "name", names.public_names, "prompts", "prompt")
+    resources = merge("resources", "uri", names.public_uris, "resources", "resource")
+    templates = merge("resourceTemplates", "uriTemplate", names.public_uris, "templates", "template")
     merged = {
         "tools/list": ("tools", tools.items),
         "prompts/list": ("prompts", prompts.items),
@@ -165,6 +192,8 @@ def build(
         extensions=extensions,
         public_uris={(r.server, r.name): p for p, r in resources.routes.items() if p != r.name},
         problems=problems,
+        visible={name: sight for name, sight in visible.items() if name in servers},
+        unlisted=templates.kept_out,
     )
 
 
@@ -174,7 +203,7 @@ def layered(top: Index, below: Index) -> Index:
     def over(table: str) -> Any:
         return ChainMap(getattr(top, table), getattr(below, table))
 
-    tables = ("servers", "tools", "prompts", "resources", "templates", "public_uris")
+    tables = ("servers", "tools", "prompts", "resources", "templates", "public_uris", "visible", "unlisted")
     problems = {n: e for n, e in below.problems.items() if n not in top.servers} | dict(top.problems)
     return replace(top, **{table: over(table) for table in tables}, problems=problems)
 
@@ -183,6 +212,10 @@ def layered(top: Index, below: Index) -> Index:
 class _Merged:
     items: list[dict[str, Any]]
     routes: dict[str, Route]
+    kept_out: dict[str, Route]
+
+
+Served = Callable[[str, str], bool]  # (server, its own name for it)
 
 
 def _merge(
@@ -190,22 +223,25 @@ def _merge(
     part: str,
     key: str,
     naming: Any,
-    visible: Mapping[str, Callable[[str], bool]] = _NO_RULES,
-    listed: Collection[str] | None = None,
+    served: Served,
+    listed: Collection[str] | None,
 ) -> _Merged:
     owned = [(name, item) for name, server in servers.items() for item in server.listing.get(part, [])]
     public = naming((name, item[key]) for name, item in owned)
-    items, routes = [], {}
+    items: list[dict[str, Any]] = []
+    routes: dict[str, Route] = {}
+    kept_out: dict[str, Route] = {}
     for name, item in owned:
         shown = public[name, item[key]]
-        if name in visible and not visible[name](item[key]):
+        if not served(name, item[key]):
+            kept_out.setdefault(shown, Route(name, item[key], shown))
             continue
         if shown in routes:  # a server that lists one name twice: the first stands
             continue
         if listed is None or name in listed:
             items.append(item if shown == item[key] else {**item, key: shown})
         routes[shown] = Route(name, item[key], shown, _annotated_schema(item) if part == "tools" else None)
-    return _Merged(items, routes)
+    return _Merged(items, routes, kept_out)
 
 
 def _annotated_schema(tool: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gateway.remote.spec import RemoteSpec
 from gateway.remote.start import AdmittedRemote, Remotes, either
 from gateway.tokens import TokenStore
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
+from harbourmaster.containers import Containers, Parts
 from harbourmaster.core.audit import Audit
 from harbourmaster.core.audit_process import AuditProcess
 from harbourmaster.core.digests import sha256
@@ -294,23 +295,23 @@ async def composed_gateway(
 ) -> AsyncIterator[Gateway]:
     """The gateway of this installation, serving its profiles, or ``only`` those servers; on leaving, nothing is left.
 
-    Raises what keeps it from starting: no engine, an unreadable lock, an audit that cannot be written.
+    Raises what keeps it from starting: an unreadable lock, an audit that cannot be written.  Without an engine it starts,
+    and says so: servers in containers can be called once one answers.
     """
     watch = LockWatch(settings, only)
     servers = watch.current()
     audit = AuditProcess(settings.audit_dir)
     try:
-        engine = await asyncio.to_thread(Engine.connect, settings)
+        profile = await asyncio.to_thread(Profile.load)
+        containers = containers_of(settings, profile, audit)
         try:
-            await reaped(engine, audit)
-            admit, profile = LiveAdmitter(settings, engine, audit).admit, await asyncio.to_thread(Profile.load)
-            egress = egress_of(settings, engine, profile, admit, audit)
+            await _look_for_an_engine(containers, servers)
             remotes, catalog = remotes_of(settings, audit.append), CatalogSearch(settings)
             gateway = Gateway(
                 settings,
                 servers,
-                admit=admitting(settings, admit),
-                start=either(starter(engine, profile, audit.append, egress, delivering(settings)), remotes),
+                admit=admitting(settings, containers.admit),
+                start=either(containers.start, remotes),
                 append=audit.append,
                 stamp=stamping(delivering(settings)),
                 tokens=TokenStore(settings.tokens_file),
@@ -318,9 +319,9 @@ async def composed_gateway(
                 profiles=ProfileFiles(settings.profiles_dir),
                 limits={name: limit.default for name, limit in profile.limits.items()},
                 dynamic=dynamic,
-                admit_relaxed=admit,
+                admit_relaxed=containers.admit,
                 catalog=catalog.search,
-                code=code_runner(admit, profile),
+                code=code_runner(containers.admit, profile),
             )
             try:
                 async with gateway:
@@ -328,16 +329,43 @@ async def composed_gateway(
             finally:
                 await asyncio.to_thread(catalog.close)
                 await remotes.close()
-                await egress.close()
         finally:
-            await asyncio.to_thread(engine.close)
+            await containers.close()
     finally:
         await asyncio.to_thread(audit.close)
 
 
+def containers_of(settings: Settings, profile: Profile, audit: Audit) -> Containers:
+    """What runs servers in containers here; looks for an engine when it is first needed."""
+
+    def fit(engine: Engine) -> Parts:
+        _reap(engine, audit)
+        admit = LiveAdmitter(settings, engine, audit).admit
+        egress = egress_of(settings, engine, profile, admit, audit)
+        return Parts(engine, admit, starter(engine, profile, audit.append, egress, delivering(settings)), egress)
+
+    return Containers(lambda: Engine.connect(settings), fit, audit.append)
+
+
+async def _look_for_an_engine(containers: Containers, servers: Mapping[str, LockedServer]) -> None:
+    missing = await asyncio.to_thread(containers.begin)
+    if missing is not None:
+        waiting = sorted(s.name for s in servers.values() if s.enabled and not s.remote)
+        log.warning(
+            "%s; %s in containers cannot be called until one does, and is looked for at every such call; %s",
+            missing.message,
+            "1 server" if len(waiting) == 1 else f"{len(waiting)} servers",
+            missing.remedy,
+        )
+
+
 async def reaped(engine: Engine, audit: Audit) -> None:
     """Remove what a crashed gateway left behind."""
-    reaped = await asyncio.to_thread(reap, engine)
+    await asyncio.to_thread(_reap, engine, audit)
+
+
+def _reap(engine: Engine, audit: Audit) -> None:
+    reaped = reap(engine)
     if reaped:
         log.warning("removed %d sandboxes that a crashed gateway left behind", reaped)
         audit.append({"kind": "sandbox", "event": "reap", "count": reaped})

@@ -8,6 +8,7 @@ made by the command line, what a person said.  A gateway that ended takes its he
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -70,7 +71,7 @@ class Approvals:
         asked = self._resumed(client, route, params, print_)
         if asked is not None and decision.approver != "operator":
             self._judge(client, route, decision, "client", _agreed(asked))
-        elif decision.approver == "client" and _can_ask(client):
+        elif decision.approver == "client" and _can_ask(client, call):
             if isinstance(client, ModernClient):
                 return self._ask_modern(client, route, params, decision, print_)
             await self._ask_session(client, call, route, params, decision)
@@ -130,9 +131,18 @@ class Approvals:
         await asyncio.to_thread(hold, self._folder, held, _facts(client, route, params, decision, until))
         self._note(client, route, decision, "held", held)
         _tell(call, params, held)
+        outer = call.part_of or call
+        outer.held |= {held}
         try:
             await self._decided(client, call, route, decision, held, until)
+        except (ApprovalDenied, ApprovalTimeout):
+            raise
+        except BaseException:
+            with contextlib.suppress(HarbourError):  # the audit is down, and calls stop for that
+                self._note(client, route, decision, "withdrawn", held)
+            raise
         finally:
+            outer.held -= {held}
             forget(self._folder, held)
 
     async def _decided(
@@ -193,8 +203,13 @@ def print_of(call: Call, params: dict[str, Any]) -> str:
     return fingerprint(call.method, params)
 
 
-def _can_ask(client: Downstream) -> bool:
-    """Whether the client shows its user a form (2025-11-25, client/elicitation: an empty capability means forms)."""
+def _can_ask(client: Downstream, call: Call) -> bool:
+    """Whether the client shows its user a form (2025-11-25, client/elicitation: an empty capability means forms).
+
+    A modern client is asked by a result; a script has to go on before there is one.
+    """
+    if isinstance(client, ModernClient) and call.part_of is not None and call.part_of.whole:
+        return False
     able = client.capabilities.get("elicitation")
     return isinstance(able, dict) and (not able or "form" in able)
 
@@ -245,6 +260,8 @@ def _tell(call: Call, params: dict[str, Any], held: str) -> None:
     call.outlet.watch()
     meta = params.get("_meta")
     token = meta.get("progressToken") if isinstance(meta, dict) else None
+    if token is None and call.part_of is not None:
+        token = call.part_of.progress_token
     if isinstance(token, str | int):
         message = f"waits for a person: hm approve yes {held}"
         call.outlet.push(

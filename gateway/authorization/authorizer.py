@@ -25,10 +25,14 @@ _REMEMBERED: Final = 64  # sets of rights, the newest
 _WANTED: Final = 4096  # decisions in one set; resources can be named without end
 
 
+Held = Mapping[str, frozenset[tuple[str, str]]]  # server -> (kind, its own name) of what is not as it was locked
+NONE_HELD: Final[Held] = {}
+
+
 class Rights:
     """What one principal may do with what one profile serves, under one set of policies."""
 
-    __slots__ = ("caller", "decisions", "index", "offered", "policies", "principal", "quotas")
+    __slots__ = ("caller", "decisions", "held", "index", "offered", "policies", "principal", "quotas")
 
     def __init__(self, principal: Principal, index: Index, policies: CallPolicies) -> None:
         self.principal = principal
@@ -38,6 +42,7 @@ class Rights:
         self.decisions: dict[tuple[str, str, str], Decision] = {}
         self.quotas: dict[str, tuple[Quota, ...]] = {}
         self.offered: Index | None = None
+        self.held: Held = NONE_HELD  # what was held when that was made
 
 
 class Authorizer:
@@ -46,6 +51,8 @@ class Authorizer:
     def __init__(self, policies: CallPolicies, quotas: Quotas | None = None) -> None:
         self.policies = policies
         self.quotas = quotas or Quotas(())
+        self.held: Held = NONE_HELD
+        """What is not offered although it is locked; replaced as a whole."""
         self._annotations = Annotations()
         self._rights: dict[tuple[Principal, int], Rights] = {}
 
@@ -91,7 +98,8 @@ class Authorizer:
     def offered(self, client: Downstream) -> Index:
         """What ``client`` is shown: the profile's index without what it may never use."""
         rights = self.rights(client)
-        if rights.offered is None:
+        if rights.offered is None or rights.held is not self.held:
+            rights.held = self.held
             rights.offered = offered(rights.index, lambda part, routes: self._listed(rights, part, routes))
         return rights.offered
 
@@ -104,7 +112,11 @@ class Authorizer:
         for place in own:
             usable[place] = policies.could_allow(rights.caller, "exec", [things[place]])[0]
         seen = policies.could_allow(rights.caller, "list", things)
-        return [may and (sees or place in own) for place, (may, sees) in enumerate(zip(usable, seen, strict=True))]
+        found = [may and (sees or place in own) for place, (may, sees) in enumerate(zip(usable, seen, strict=True))]
+        if self.held:
+            held = self.held
+            found = [yes and (kind, r.name) not in held.get(r.server, ()) for yes, r in zip(found, routes, strict=True)]
+        return found
 
     def _things(self, rights: Rights, kind: str, routes: list[Route]) -> list[Thing]:
         """Those that no policy in force can tell apart are one."""

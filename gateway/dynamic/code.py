@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.calls import NOWHERE, Call
 from gateway.downstream import Downstream
+from gateway.dynamic import program
 from gateway.dynamic.errors import ArgumentInvalid, CodeStopped, CodeUnavailable
 from gateway.errors import CallTimeout, wire_error
 from gateway.leases import Leases
 from gateway.lock import LockedServer, pin_of
 from gateway.pool_lease import Holder, Lease
-from harbourmaster.core.errors import HarbourError, NotFoundError
-
-from gateway.dynamic import program
 from gateway.protocol import METHOD_NOT_FOUND
 from gateway.upstream import Upstream
+from harbourmaster.core.errors import HarbourError, NotFoundError
 
 CODE_RUNNER: Final = "code-runner"  # no server of this name is ever looked for
 SOURCE: Final = Path(program.__file__)
@@ -77,15 +76,18 @@ class Scripts:
     ) -> dict[str, Any]:
         """``{output, result, error?, calls}``; ``meta``: what the client said about itself.  Raises ``ArgumentInvalid``, ``CodeUnavailable``, ``CodeStopped``."""
         script, seconds = _arguments(given)
+        call.whole = True
         server = await self._current()
         holder = ScriptHolder(client, call, meta, self._within)
         try:
-            return await self._run(holder, server, script, seconds)
+            return await self._run(holder, call, server, script, seconds)
         finally:
             holder.close()
             self._leases.end_all(holder)
 
-    async def _run(self, holder: ScriptHolder, server: LockedServer, script: str, seconds: int) -> dict[str, Any]:
+    async def _run(
+        self, holder: ScriptHolder, call: Call, server: LockedServer, script: str, seconds: int
+    ) -> dict[str, Any]:
         upstream = await self._leases.open(holder, server, own=True)
         running = Call(upstream.loop, "tools/call", NOWHERE, seconds + 1)
         params = {"name": "run", "arguments": {"script": script}}
@@ -94,10 +96,7 @@ class Scripts:
             async with asyncio.timeout(seconds):
                 reply = await asyncio.shield(running.turn)
         except (TimeoutError, CallTimeout):
-            raise CodeStopped(
-                f"the script ran longer than {seconds} s",
-                remedy=f"do less at once, or ask for more seconds, at most {CODE.most_seconds}",
-            ) from None
+            raise _too_long(seconds, call.held) from None
         finally:
             if not running.turn.done():
                 upstream.cancel(running, "over")
@@ -160,7 +159,7 @@ class ScriptHolder(Holder):
                 reply = await self._within(self._client, self._call, params)
         except HarbourError as e:
             reply = {"error": wire_error(e)}
-        if (reply.get("result") or {}).get("resultType") == "input_required":
+        if (reply.get("result") or {}).get("resultType") == "input_required":  # of a modern server
             reply = {"error": {"code": -32000, "message": "this tool asks a person; call it with mcp-exec"}}
         with contextlib.suppress(HarbourError):
             upstream.answer(body["id"], reply)
@@ -178,6 +177,19 @@ def _arguments(given: Mapping[str, Any]) -> tuple[str, int]:
     if type(seconds) is not int or not 1 <= seconds <= CODE.most_seconds:
         raise ArgumentInvalid(f"seconds is from 1 to {CODE.most_seconds}", remedy=f"leave it out: {CODE.seconds}")
     return script, seconds
+
+
+def _too_long(seconds: int, held: Collection[str]) -> CodeStopped:
+    if held:
+        return CodeStopped(
+            f"the script waited for a person's yes to a call of it, and {seconds} s were over",
+            remedy=f"run it again with more seconds, at most {CODE.most_seconds}, and have the call approved meanwhile: "
+            "hm approve ls; or make that call alone: mcp-exec",
+        )
+    return CodeStopped(
+        f"the script ran longer than {seconds} s",
+        remedy=f"do less at once, or ask for more seconds, at most {CODE.most_seconds}",
+    )
 
 
 def _checked(reply: dict[str, Any], made: int) -> dict[str, Any]:

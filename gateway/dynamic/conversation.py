@@ -13,9 +13,11 @@ from gateway.downstream import Downstream
 from gateway.dynamic import consent
 from gateway.dynamic.additions import Additions
 from gateway.dynamic.asking import ask_person
+from gateway.dynamic.catalog import Aside
 from gateway.dynamic.errors import (
     AddRefused,
     ArgumentInvalid,
+    CatalogUnavailable,
     ConfigFixed,
     ConsentMoved,
     NotBuilt,
@@ -63,6 +65,10 @@ class Conversations:
         self._may, self._admit, self._refit, self._append = may, admit, refit, append
         self._keep, self._catalog = keep, catalog
         self._search = ToolSearch()
+        self._aside = Aside()
+
+    def close(self) -> None:
+        self._aside.close()
 
     # -- mcp-find
 
@@ -86,9 +92,11 @@ class Conversations:
         found = await self._search.find(query, self._views.lock, may, limit)
         body: dict[str, Any] = {"tools": [self._shown(each, public, index) for each in found]}
         try:
-            more = await asyncio.to_thread(from_catalog, self._catalog, query, limit, self._views.lock)
+            more = await self._aside.ask(from_catalog, self._catalog, query, limit, self._views.lock)
         except HarbourError as e:
-            body["note"] = f"the catalog could not be searched: {e.message}"
+            if not found:
+                raise
+            body["note"] = f"the catalog could not be searched: {e.message} [{e.code}]"
             more = []
         body["servers"] = [
             {**card, "description": shortened(card["description"]), "state": "not built here"} for card in more
@@ -162,7 +170,10 @@ class Conversations:
 
     async def _absent(self, name: str) -> HarbourError:
         try:
-            found = await asyncio.to_thread(from_catalog, self._catalog, name, MAX_FOUND, ())
+            found = await self._aside.ask(from_catalog, self._catalog, name, MAX_FOUND, ())
+        except CatalogUnavailable as e:
+            e.message = f"{name} is not locked here, and {e.message}"
+            return e
         except HarbourError:
             found = []
         if any(card["name"] == name for card in found):

@@ -4,6 +4,7 @@ DynamicError (``HarbourError``)
 |-- ArgumentInvalid     an argument is missing or of the wrong kind
 |-- NotBuilt            the catalog knows the server, and it is not locked here
 |-- NotFound            nobody knows it
+|-- CatalogUnavailable  its database is locked or cannot be reached
 |-- AddRefused          the profile keeps it out, or this caller's token does
 |-- ConsentNeeded       what it may touch, and what to send to agree
 |-- ConsentDenied       a person said no
@@ -34,6 +35,10 @@ class NotBuilt(DynamicError):
 
 class NotFound(DynamicError):
     code = "dynamic.not_found"
+
+
+class CatalogUnavailable(DynamicError, UnavailableError):
+    code = "dynamic.catalog_unavailable"
 
 
 class AddRefused(DynamicError, RefusedError):

@@ -47,6 +47,9 @@ class OwnTools:
     async def __call__(self, client: Downstream, call: Call, route: Route, params: dict[str, Any]) -> dict[str, Any]:
         """Raises ``CallCancelled`` when the client gives up; whatever runs for it is cancelled with it."""
         given = params.get("arguments") or {}
+        token = (params.get("_meta") or {}).get("progressToken")
+        if isinstance(token, str | int):
+            call.progress_token = token
         work = client.loop.create_task(self._answer(client, call, route, given, params))
         try:
             await asyncio.wait({work, call.turn}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +105,7 @@ class OwnTools:
             "method": "tools/call",
             "params": params,
         }
-        message, _ = await self._forward(client, body, ROUTED["tools/call"], call.outlet)
+        message, _ = await self._forward(client, body, ROUTED["tools/call"], call.outlet, part_of=call)
         reply = decode(message)
         return {key: reply[key] for key in ("result", "error") if key in reply}
 

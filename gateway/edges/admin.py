@@ -27,12 +27,14 @@ class AdminEdge:
 
     async def __call__(self, scope: Any, headers: Headers, receive: Receive, send: Send) -> None:
         """Raises ``HttpRefusal``."""
-        if not self._guard.principal(headers).admin:
+        principal = self._guard.principal(headers)
+        if not principal.admin:
             raise HttpRefusal(
                 403,
                 "admin.scope",
                 "this token is no operator's",
                 remedy="use the default token (hm token show), or one made with --scope admin",
+                principal=principal.name,
             )
         if scope["method"] != "GET":
             raise HttpRefusal(405, "http.method", f"{scope['method']} is not allowed", headers=[(b"allow", b"GET")])

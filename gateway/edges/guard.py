@@ -43,7 +43,10 @@ _SINGLE: Final = frozenset(
 
 
 class HttpRefusal(Exception):
-    """An answer without a JSON-RPC request to blame: a status, and a JSON-RPC error with a null id."""
+    """An answer without a JSON-RPC request to blame: a status, and a JSON-RPC error with a null id.
+
+    ``principal``: who it was, for the audit, where the token was good for that much.
+    """
 
     def __init__(
         self,
@@ -54,9 +57,11 @@ class HttpRefusal(Exception):
         remedy: str = "",
         rpc: int = INVALID_REQUEST,
         headers: Iterable[tuple[bytes, bytes]] = (),
+        principal: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.principal = principal
         self.code = code
         self.headers = list(headers)
         data: dict[str, Any] = {"code": code, **({"remedy": remedy} if remedy else {})}

@@ -34,6 +34,7 @@ from gateway.messages import NOTIFICATION, REQUEST, decode, encode, error_messag
 from gateway.principals import Principal
 from gateway.profiles.errors import ProfileError, ProfileForbidden
 from gateway.profiles.view import DEFAULT, View
+from gateway.refusals import refused
 from gateway.replay import StreamLog
 from gateway.sessions import Session
 from gateway.telemetry.gauges import gauges
@@ -77,13 +78,27 @@ class HttpEdge:
         try:
             await self._serve(scope, receive, send)
         except HttpRefusal as e:
-            self._gateway.metrics.refusals[e.code] += 1
-            await send_body(send, e.status, e.body, e.headers)
+            await self._turn_away(scope, e, send)
         except ProfileError as e:
-            refusal = HttpRefusal(e.status, e.code, e.message, remedy=e.remedy)
-            await send_body(send, refusal.status, refusal.body)
+            who = e.details.get("principal", "")
+            await self._turn_away(scope, HttpRefusal(e.status, e.code, e.message, remedy=e.remedy, principal=who), send)
         except _Gone:
             return
+
+    async def _turn_away(self, scope: Any, refusal: HttpRefusal, send: Send) -> None:
+        self._gateway.metrics.refusals[refusal.code] += 1
+        told = refused(
+            refusal.status,
+            refusal.code,
+            scope["path"],
+            (scope.get("client") or ("",))[0],
+            host=_header(scope, b"host"),
+            origin=_header(scope, b"origin"),
+            principal=refusal.principal,
+        )
+        if told is not None:
+            self._gateway.refusals.note(told, asyncio.get_running_loop().time())
+        await send_body(send, refusal.status, refusal.body, refusal.headers)
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         headers = self._guard.headers(scope["headers"])
@@ -120,7 +135,9 @@ class HttpEdge:
         principal = self._guard.principal(headers)
         if not (principal.admin or "metrics" in principal.scopes):
             remedy = "use a token for it: hm token create NAME --scope metrics"
-            raise HttpRefusal(403, "metrics.scope", "this token may not read metrics", remedy=remedy)
+            raise HttpRefusal(
+                403, "metrics.scope", "this token may not read metrics", remedy=remedy, principal=principal.name
+            )
         if method != "GET":
             raise HttpRefusal(405, "http.method", f"{method} is not allowed", headers=[(b"allow", b"GET")])
         text = self._gateway.metrics.text(gauges(self._gateway, SERVER_INFO["version"]))
@@ -133,6 +150,7 @@ class HttpEdge:
             raise ProfileForbidden(
                 f"this token may not use the profile {profile!r:.80}",
                 remedy="use a token for it: hm token create NAME --profile PROFILE",
+                principal=principal.name,
             )
         return Caller(principal, self._gateway.view(profile))
 
@@ -303,7 +321,13 @@ class HttpEdge:
             raise HttpRefusal(400, "session.missing", "Bad Request: Missing session ID", remedy="initialize first")
         session = self._sessions.get(_text(session_id), caller.principal)
         if session is None or session.view is not caller.view:
-            raise HttpRefusal(404, "session.unknown", "Session not found", remedy="initialize a new session")
+            raise HttpRefusal(
+                404,
+                "session.unknown",
+                "Session not found",
+                remedy="initialize a new session",
+                principal=caller.principal.name,
+            )
         return session
 
 
@@ -314,6 +338,10 @@ def _profile_of(path: str) -> str:
     if not path.startswith(PATH + "/"):
         raise HttpRefusal(404, "http.not_found", f"there is nothing here; the gateway is at {PATH}")
     return path[len(PATH) + 1 :]
+
+
+def _header(scope: Any, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
 class _Gone(Exception):

@@ -94,7 +94,9 @@ class SseEdge(HttpEdge):
             )
         session = self._sessions.get(named[0], caller.principal)
         if session is None or session.view is not caller.view:
-            raise HttpRefusal(404, "session.unknown", "Session not found", remedy="open /sse again")
+            raise HttpRefusal(
+                404, "session.unknown", "Session not found", remedy="open /sse again", principal=caller.principal.name
+            )
         return session
 
     def _take(self, session: Session, body: dict[str, Any], kind: int) -> None:

@@ -22,6 +22,7 @@ REMEDY: Final = "docs/profiles.md shows every field"
 Glob = Annotated[
     str, StringConstraints(pattern=r"^[!-~]+$", max_length=128)
 ]  # visible ASCII; *, ? and [...] as in fnmatch
+UriGlob = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=512)]
 ServerGlob = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?\[\]!-]+$", max_length=64)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S(.*\S)?$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=128)]
@@ -32,17 +33,34 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ToolRules(_Strict):
-    """Names as the server itself says them.  A tool is served when an ``allow`` matches and no ``deny`` does."""
+class NameRules(_Strict):
+    """Names as the server itself says them.  What they name is served when an ``allow`` matches and no ``deny`` does."""
 
     allow: list[Glob] = Field(default=["*"], max_length=500)
     deny: list[Glob] = Field(default=[], max_length=500)
+
+
+class ToolRules(NameRules):
+    """Of tools."""
+
+
+class PromptRules(NameRules):
+    """Of prompts."""
+
+
+class ResourceRules(_Strict):
+    """Of resources, by URI; a template also by its own text, which then stands for all of its URIs."""
+
+    allow: list[UriGlob] = Field(default=["*"], max_length=500)
+    deny: list[UriGlob] = Field(default=[], max_length=500)
 
 
 class ServerRules(_Strict):
     """``secrets``: a secret that the server declares -> the stored one (of the same server) that it gets here."""
 
     tools: ToolRules = ToolRules()
+    prompts: PromptRules = PromptRules()
+    resources: ResourceRules = ResourceRules()
     config: dict[Key, Any] = {}
     secrets: dict[SecretName, SecretName] = {}
     limits: dict[Key, bool | int | float] = {}

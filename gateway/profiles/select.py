@@ -1,27 +1,28 @@
-"""Which servers and tools a profile serves.  Pure."""
+"""Which servers a profile serves, and what of them.  Pure."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.lock import LockedServer
 from gateway.profiles.schema import EVERYTHING, Profile, ServerRules, ToolRules, is_glob
+from gateway.profiles.sight import Sight, matches
 from gateway.profiles.values import Limits, variant
 from harbourmaster.core.errors import HarbourError
 
-Visible = Callable[[str], bool]  # a tool's own name -> whether it is served
+__all__ = ["BUILT_IN", "Selection", "chosen_rules", "matches", "select"]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """``visible``: only servers with rules about tools.  ``problems``: why a server that is listed cannot run.
+    """``visible``: only servers with rules about what they offer.  ``problems``: why a server that is listed cannot run.
     ``absent``: servers that the profile names and the lock does not."""
 
     servers: dict[str, LockedServer] = field(default_factory=dict)
-    visible: dict[str, Visible] = field(default_factory=dict)
+    visible: dict[str, Sight] = field(default_factory=dict)
     problems: dict[str, HarbourError] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     rules: dict[str, ServerRules] = field(default_factory=dict)
@@ -38,8 +39,9 @@ def select(name: str, profile: Profile, lock: Mapping[str, LockedServer], defaul
         except HarbourError as e:
             found.servers[server] = lock[server]
             found.problems[server] = e
-        if rules.tools != _ALL:
-            found.visible[server] = tool_filter(rules.tools)
+        if (rules.tools, rules.prompts, rules.resources) != _ALL:
+            listed = lock[server].listing.get("resourceTemplates") or ()
+            found.visible[server] = Sight(rules, tuple(each["uriTemplate"] for each in listed))
     return found
 
 
@@ -52,15 +54,6 @@ def chosen_rules(profile: Profile, lock: Mapping[str, LockedServer]) -> dict[str
     }
 
 
-def tool_filter(rules: ToolRules) -> Visible:
-    allow, deny = tuple(rules.allow), tuple(rules.deny)
-    return lambda tool: matches(tool, allow) and not matches(tool, deny)
-
-
-def matches(name: str, globs: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-
-
 def _rules(profile: Profile, server: LockedServer) -> ServerRules | None:
     if server.name in profile.servers:
         return profile.servers[server.name]
@@ -71,6 +64,6 @@ def _rules(profile: Profile, server: LockedServer) -> ServerRules | None:
     return _NONE
 
 
-_ALL: Final = ToolRules()
+_ALL: Final = (ServerRules().tools, ServerRules().prompts, ServerRules().resources)
 _NONE: Final = ServerRules(tools=ToolRules(allow=[]))  # stands for "not in this profile", by identity
 BUILT_IN: Final[Mapping[str, Profile]] = {"default": EVERYTHING}

@@ -9,7 +9,7 @@ from gateway.cli_lookup import Tool
 from gateway.lock import LockedServer
 from gateway.names import public_names
 from gateway.profiles.files import ProfileFiles
-from gateway.profiles.schema import EVERYTHING, Profile
+from gateway.profiles.schema import EVERYTHING, Profile, ServerRules
 from gateway.profiles.select import Selection, select
 from gateway.profiles.values import Limits
 from gateway.profiles.view import DEFAULT
@@ -40,7 +40,7 @@ def tools(found: Selection) -> list[Tool]:
     return [
         Tool(server, name, public[server, name], body)
         for (server, name), body in sorted(owned.items(), key=lambda item: item[0])
-        if server not in found.visible or found.visible[server](name)
+        if server not in found.visible or found.visible[server].tool(name)
     ]
 
 
@@ -59,6 +59,11 @@ def summary(name: str, profile: Profile, found: Selection) -> dict[str, Any]:
     }
 
 
+def _rules(rules: ServerRules) -> dict[str, Any]:
+    """What is said about prompts and resources; about tools, their number says enough."""
+    return rules.model_dump(include={"prompts", "resources"}, exclude_defaults=True)
+
+
 def _server(profile: Profile, found: Selection, server: LockedServer, shown: list[Tool]) -> dict[str, Any]:
     rules, problem = profile.rules(server.name), found.problems.get(server.name)
     return {
@@ -68,6 +73,7 @@ def _server(profile: Profile, found: Selection, server: LockedServer, shown: lis
         "config": dict(rules.config),
         "secrets": dict(rules.secrets),
         "limits": dict(rules.limits),
+        "rules": _rules(found.rules[server.name]),
         "relaxations": list(server.relaxed),
         "problem": problem.as_dict() if problem is not None else None,
     }

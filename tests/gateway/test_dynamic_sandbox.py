@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.gateway import Gateway
 from gateway.profiles.files import ProfileFiles
 from gateway.profiles.schema import Dynamic, Profile, ServerRules, ToolRules
 from gateway.serve import bind, http_server
+from harbourmaster import containers
 from harbourmaster.compose import composed_gateway
 from harbourmaster.core.audit import tail
 from harbourmaster.core.settings import Settings
@@ -187,6 +189,34 @@ print(os.getuid(), [line.split()[1] for line in open("/proc/self/status") if lin
     assert lines[3] == "65532 ['0000000000000000', '1', '2']"
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("kept = [bytearray(1 << 20) for _ in range(4096)]", "memory"),
+        ("import os\nos.write(1, b'x' * 100_000_000)", "longer than"),
+        ("print('x' * 100_000)", "dynamic.code_stopped"),
+        ("result('x' * 100_000)", "dynamic.code_stopped"),
+        ("while True: pass", "dynamic.code_stopped"),
+        ("full = open('/tmp/full', 'wb')\nwhile True: full.write(bytes(1 << 20))", "No space left"),
+        ("import os, time\nwhile True: os.fork() or time.sleep(60)", "BlockingIOError"),
+    ],
+    ids=["memory", "wire", "output", "result", "time", "space", "processes"],
+)
+async def test_a_script_that_takes_more_than_it_may_ends_alone_and_says_why(
+    served: tuple[Gateway, Http], own_engine: Engine, script: str, said: str
+) -> None:
+    _, http = served
+    talk = http.at("talk")
+    session = await talk.initialize()
+    done: Any = await call(
+        talk, session, "mcp-code", script=script, seconds=20 if said != "dynamic.code_stopped" else 2
+    )
+    assert done["isError"] is True
+    assert said in str(done), done
+    assert "4" in str(await call(talk, session, "mcp-exec", name="calculate", arguments={"expression": "2+2"}))
+    await until(lambda: "code-runner" not in _running(own_engine), "the end of the script's sandbox")
+
+
 def test_the_code_runner_counts_as_built_until_its_program_or_its_base_is_another(settings: Settings) -> None:
     program = SOURCE.read_bytes()
     assert is_built(settings, program)
@@ -207,3 +237,27 @@ async def test_a_profile_without_code_mode_has_none(served: tuple[Gateway, Http]
 
 def _running(engine: Engine) -> set[str]:
     return {box["Labels"]["harbourmaster.server"] for box in list_sandboxes(engine)}
+
+
+async def test_an_engine_that_appears_after_the_gateway_began_serves_without_a_restart(
+    settings: Settings, own_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not own_engine.url.startswith("unix://"):
+        pytest.skip("only an engine at a Unix socket can be made to appear")
+    monkeypatch.setattr(containers, "AGAIN_S", 0.0)
+    socket = tmp_path / "engine.sock"
+    late = settings.model_copy(update={"engine_url": f"unix://{socket}"})
+    asked = tool_call("calculate", {"expression": "2+2"})
+    async with composed_gateway(late) as gateway:
+        sock = bind("127.0.0.1", 0)
+        port, token = sock.getsockname()[1], gateway.tokens.default()
+        async with http_server(gateway, late, sock):
+            http = Http(port, token)
+            session = await http.initialize()
+            reply = await http.call(session, "tools/call", asked)
+            assert reply["error"]["data"]["code"] == "engine.missing"
+            socket.symlink_to(own_engine.url.removeprefix("unix://"))
+            assert "4" in text(await http.call(session, "tools/call", asked))
+    events = [r["event"] for r in tail(settings.audit_dir, 50) if r["kind"] == "gateway"]
+    assert events[-4:] == ["engine_missing", "start", "engine_found", "stop"]
+    assert list_sandboxes(own_engine) == [], "a sandbox outlived its gateway"

@@ -22,6 +22,7 @@ from gateway.profiles.errors import (
 from gateway.profiles.files import ProfileFiles, section
 from gateway.profiles.schema import EVERYTHING, Profile, ServerRules, ToolRules, body_of, parse
 from gateway.profiles.select import select
+from gateway.profiles.sight import Sight
 from gateway.profiles.values import variant
 from harbourmaster.core.errors import HarbourError, UsageError
 from harbourmaster.core.secrets import declared_from
@@ -117,7 +118,7 @@ def test_exact_names_reach_any_locked_server_globs_only_enabled_ones() -> None:
 def test_a_tool_is_served_when_it_is_allowed_and_not_denied() -> None:
     profile = Profile(servers={"a": ServerRules(tools=ToolRules(allow=["get_*", "list"], deny=["get_secret*"]))})
     visible = select("p", profile, lock(a=True), {}).visible["a"]
-    shown = [t for t in ("get_one", "get_secrets", "list", "List", "delete") if visible(t)]
+    shown = [t for t in ("get_one", "get_secrets", "list", "List", "delete") if visible.tool(t)]
     assert shown == ["get_one", "list"]
 
 
@@ -218,7 +219,7 @@ def test_an_index_over_another_takes_none_of_its_names_and_costs_no_copy() -> No
 
 def test_hiding_a_tool_renames_none() -> None:
     servers = lock(a=True, b=True)
-    full, less = build(servers, {}), build(servers, {}, visible={"b": lambda tool: False})
+    full, less = build(servers, {}), build(servers, {}, visible={"b": Sight(ServerRules(tools=ToolRules(allow=[])))})
     assert {r.public for r in less.tools.values() if r.server == "a"} == {
         r.public for r in full.tools.values() if r.server == "a"
     }
