@@ -20,6 +20,7 @@ from registry.build.container import BUILDERS, sweep
 from registry.build.errors import BuildFailed
 from registry.build.network import detect
 from registry.build.records import BuildRecord
+from registry.build.underway import BUILDS
 from registry.papers import are_attached, paper
 from registry.schema import Entry
 from sandbox.engine import Engine
@@ -66,13 +67,13 @@ def build_all(
         progress(entry.name, "waiting", 0.0)
     if waiting:
         sweep(engine.client)
-        BUILDERS.begin()
+        BUILDS.begin()
         with ThreadPoolExecutor(settings.build_jobs, thread_name_prefix="build") as pool:
             try:
                 results |= dict(zip([e.name for e in waiting], pool.map(run.make, waiting), strict=True))
             except BaseException:  # Ctrl-C: nobody waits minutes for builds that nobody wants
                 pool.shutdown(wait=False, cancel_futures=True)
-                BUILDERS.end()
+                BUILDS.end()
                 raise
     return {name: result for name, result in results.items() if result is not None}
 

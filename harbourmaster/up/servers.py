@@ -16,8 +16,7 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import ListingChanged
 from harbourmaster.up.host import Host, ask, install_packages
-from harbourmaster.up.locking import as_approved, changes, locked_server, run_settings, write
-from harbourmaster.up.progress import ProgressView
+from harbourmaster.up.locking import as_approved, changes, locked_server, locked_toolset, run_settings, write
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
@@ -26,6 +25,7 @@ from registry.build.builder import BuildContext
 from registry.build.errors import BaseUnavailable
 from registry.build.network import detect
 from registry.build.relay import build_relay, is_built
+from registry.cli_progress import progress_view
 from registry.oci.layout import OciLayout
 from registry.pipeline import BuildResult, build_all
 from registry.schema import Entry, load_entries
@@ -68,13 +68,13 @@ def prepare(settings: Settings, engine: Engine, only: tuple[str, ...], *, yes: b
 
 
 def _build(settings: Settings, engine: Engine, entries: list[Entry], *, yes: bool, say: Say) -> dict[str, BuildResult]:
-    with ProgressView() as progress:
+    with progress_view() as progress:
         results = build_all(settings, engine, entries, progress)
     if not any(isinstance(r.error, BaseUnavailable) for r in results.values()) or shutil.which("mmdebstrap"):
         return results
     why = "base images cannot be pulled here, so they are made from Debian packages"
     install_packages(Host.look(), MMDEBSTRAP, why, yes=yes, say=say)
-    with ProgressView() as progress:
+    with progress_view() as progress:
         return build_all(settings, engine, entries, progress)
 
 
@@ -84,7 +84,7 @@ def _prepare_relay(settings: Settings, engine: Engine, entries: list[Entry], pre
     if not connected or is_built(settings):
         return
     try:
-        with ProgressView() as progress:
+        with progress_view() as progress:
             build_relay(BuildContext.create(settings, engine.client, detect(os.environ), progress))
     except HarbourError as e:
         prepared.failed |= dict.fromkeys(connected, e)
@@ -100,7 +100,7 @@ def _prepare_code_runner(settings: Settings, engine: Engine, entries: list[Entry
     if not (has_base or _runs_scripts(settings)) or coderunner.is_built(settings, program):
         return
     try:
-        with ProgressView() as progress:
+        with progress_view() as progress:
             context = BuildContext.create(settings, engine.client, detect(os.environ), progress)
             coderunner.build_code_runner(context, program, LISTING)
     except HarbourError as e:

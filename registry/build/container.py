@@ -22,6 +22,7 @@ from docker.errors import APIError, NotFound
 from docker.types import LogConfig
 
 from registry.build.errors import BuildFailed
+from registry.build.underway import BUILDS
 from registry.build.words import CONNECT, OFFLINE
 
 BUILD_LABELS = {"harbourmaster.build": "1"}
@@ -77,39 +78,6 @@ class Job:
     network: bool = True
 
 
-class Builders:
-    """The builder containers of this process: a build that a person breaks off leaves none running, and starts no other."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._running: dict[str, Any] = {}
-        self._ended = False
-
-    def begin(self) -> None:
-        with self._guard:
-            self._ended = False
-
-    def add(self, api: Any, container: str) -> None:
-        with self._guard:
-            if self._ended:
-                raise BuildFailed("the build was broken off", remedy="start it again")
-            self._running[container] = api
-
-    def discard(self, container: str) -> None:
-        with self._guard:
-            self._running.pop(container, None)
-
-    def end(self) -> None:
-        with self._guard:
-            self._ended, running = True, dict(self._running)
-        for container, api in running.items():
-            with contextlib.suppress(NotFound, APIError, OSError):
-                api.remove_container(container, force=True, v=True)
-
-
-BUILDERS = Builders()
-
-
 def run_job(client: docker.DockerClient, job: Job, output: BinaryIO, log: LogTail) -> None:
     """Run ``job``, its standard output into ``output``; raises ``BuildFailed`` with the log's end."""
     api: Any = client.api
@@ -120,22 +88,26 @@ def run_job(client: docker.DockerClient, job: Job, output: BinaryIO, log: LogTai
             f"{job.step}: the engine refused the builder: {e.explanation}", remedy="run: hm doctor"
         ) from e
     try:
-        BUILDERS.add(api, container)
-        with _attached(api, container) as sock:
-            api.start(container)
-            feeder = threading.Thread(target=_feed, args=(sock, job.stdin), daemon=True)
-            feeder.start()
-            _drain(sock, output, log)
-            feeder.join()
-        status = api.wait(container)["StatusCode"]
+        with BUILDS.held(lambda: remove_builder(api, container)):
+            with _attached(api, container) as sock:
+                api.start(container)
+                feeder = threading.Thread(target=_feed, args=(sock, job.stdin), daemon=True)
+                feeder.start()
+                _drain(sock, output, log)
+                feeder.join()
+            status = api.wait(container)["StatusCode"]
     except (APIError, OSError) as e:
         raise BuildFailed(f"{job.step}: the engine broke off: {e}", remedy="run: hm doctor", log=log.text()) from e
     finally:
-        BUILDERS.discard(container)
-        with contextlib.suppress(NotFound, APIError):
-            api.remove_container(container, force=True, v=True)
+        remove_builder(api, container)
     if status != 0:
         raise failed(job.step, status, log)
+
+
+def remove_builder(api: Any, container: str) -> None:
+    """A builder that is gone already is what was wanted."""
+    with contextlib.suppress(NotFound, APIError):
+        api.remove_container(container, force=True, v=True)
 
 
 def sweep(

@@ -18,10 +18,11 @@ import docker
 from docker.errors import APIError, NotFound
 from docker.types import LogConfig
 
-from registry.build.container import BUILD_LABELS, LogTail, failed
+from registry.build.container import BUILD_LABELS, LogTail, failed, remove_builder
 from registry.build.errors import BaseUnavailable, BuildFailed, LayerRefused
 from registry.build.network import BuildNetwork
 from registry.build.tarball import SOURCE_DATE_EPOCH, Rules, normalise, tar_of
+from registry.build.underway import BUILDS
 
 SUITE = "trixie"  # what python:3.13-slim and node:22-slim are made of: the same Python, the same C library
 # TLS for egress; Node's C++ library; `localhost` where the engine leaves /etc/hosts empty (sandbox.spec.LABEL_HOSTS)
@@ -105,14 +106,20 @@ def _mmdebstrap(target: Path, log: LogTail) -> None:
     argv += [f"--keyring={keyring}"] if keyring else []
     argv += ['--aptopt=APT::Install-Recommends "false"', *(f"--dpkgopt={line}" for line in _SLIM)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
-    process = subprocess.Popen([*argv, SUITE, str(target)], stderr=subprocess.PIPE, env=environment)
+    BUILDS.require_wanted()
+    # A session of its own: when it is told to stop, it sends SIGHUP to its whole process group.
+    process = subprocess.Popen(
+        [*argv, SUITE, str(target)], stderr=subprocess.PIPE, env=environment, start_new_session=True
+    )
     assert process.stderr is not None
-    with process.stderr as stream:
+    with BUILDS.held(process.terminate), process.stderr as stream:
         for line in stream:
             log.feed(line)
-    if process.wait() != 0:
+        status = process.wait()
+    if status != 0:
+        BUILDS.require_wanted()
         raise BaseUnavailable(
-            f"mmdebstrap could not make the Debian base (status {process.returncode}):\n{log.text()}",
+            f"mmdebstrap could not make the Debian base (status {status}):\n{log.text()}",
             remedy="check the Debian mirror and the machine's proxy settings, and that debian-archive-keyring is installed",
         )
 
@@ -184,10 +191,10 @@ def _container(client: docker.DockerClient, image_id: str, script: str) -> Itera
         image_id, ["/bin/sh", "-euc", script], user="0:0", labels=BUILD_LABELS, host_config=host, entrypoint=[]
     )["Id"]
     try:
-        yield container
+        with BUILDS.held(lambda: remove_builder(api, container)):
+            yield container
     finally:
-        with contextlib.suppress(NotFound, APIError):
-            api.remove_container(container, force=True, v=True)
+        remove_builder(api, container)
 
 
 def _run(client: docker.DockerClient, container: str, step: str, log: LogTail) -> None:

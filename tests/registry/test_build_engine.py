@@ -27,6 +27,7 @@ from registry.build.container import Job, LogTail, run_job, sweep
 from registry.build.errors import BuildFailed
 from registry.build.network import BuildNetwork, detect
 from registry.build.tarball import tar_of
+from registry.build.underway import BUILDS
 from registry.oci import OciLayout
 from registry.pipeline import build_all
 from registry.schema import load_entries, load_entry
@@ -254,10 +255,10 @@ def test_a_build_that_is_broken_off_ends_at_once_and_no_other_builder_starts(sta
     worker.start()
     assert began.wait(60)
     try:
-        container.BUILDERS.end()
+        BUILDS.end()
         worker.join(60)
         assert len(outcome) == 1
         with pytest.raises(BuildFailed, match="broken off"):
             run_job(starters.engine.client, job, io.BytesIO(), LogTail())
     finally:
-        container.BUILDERS.begin()
+        BUILDS.begin()
