@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway import sdk
 from gateway.admission import Admissions, Admit, AdmitRelaxed
@@ -48,7 +48,6 @@ from gateway.refusals import Refusals
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
 from gateway.telemetry.config import TelemetryConfig
-from gateway.telemetry.export import Exporter
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracer import Tracer
 from gateway.tokens import TokenStore
@@ -57,11 +56,15 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from policies.authorization import CallPolicies
 
+if TYPE_CHECKING:
+    from gateway.telemetry.export import Exporter
+
 log = logging.getLogger("gateway")
 
 SERVER_INFO: dict[str, Any] = {"name": "harbourmaster", "title": "Harbourmaster", "version": version("harbourmaster")}
 
 HABITS_FILE = "pool.json"
+AHEAD_S = 3.0  # after the start, what only some calls need is loaded before one does: clients that waited for us go first
 
 Servers = Mapping[str, LockedServer]
 
@@ -163,7 +166,11 @@ class Gateway:
 
     def _exporter(self) -> Exporter | None:
         config = TelemetryConfig.read(self.settings.telemetry)
-        return Exporter(config, SERVER_INFO["version"]) if config.otlp_endpoint else None
+        if not config.otlp_endpoint:
+            return None
+        from gateway.telemetry.export import Exporter  # and with it an HTTP client
+
+        return Exporter(config, SERVER_INFO["version"])
 
     def _recorded(self, record: dict[str, Any]) -> None:
         self.metrics.recorded(record)
@@ -305,12 +312,15 @@ class Gateway:
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.to_thread(sdk.preload)
         pinged = reloaded = loop.time()
+        ahead = False
         while True:
             await asyncio.sleep(LIMITS.sweep_s)
             now = loop.time()
             try:
+                if not ahead and now - self.began >= AHEAD_S:
+                    ahead = True
+                    await asyncio.to_thread(sdk.preload)
                 self.leases.sweep(now)
                 self._sweep_clients(now)
                 self.refusals.sweep(now)

@@ -11,8 +11,6 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harbourmaster.core.digests import sha256
-
 from gateway import eras
 from gateway.calls import ASKED, NOWHERE, Call, Question
 from gateway.downstream import Downstream
@@ -27,6 +25,7 @@ from gateway.profiles.view import View
 from gateway.protocol import INTERNAL_ERROR, METHOD_NOT_FOUND
 from gateway.sessions import SERVER_REQUESTS
 from gateway.upstream import Upstream
+from harbourmaster.core.digests import sha256
 
 GATHER_S: Final = 0.05  # a server that asks several things at once has said them all when it was quiet for this long
 GATHER_FAR_S: Final = 0.2  # and one elsewhere, whose messages take ways of different lengths; a person takes longer

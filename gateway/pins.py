@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from harbourmaster.core.errors import HarbourError
-
 from gateway import sdk
 from gateway.drift import INSTRUCTIONS, LISTS, Drift, compare, compare_instructions
 from gateway.errors import PinChanged, PinUnverified
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.protocol import METHOD_NOT_FOUND
+from harbourmaster.core.errors import HarbourError
 
 # What a listing is taken with (registry.session.CAPABILITIES): a client without one of these may be shown less.
 FULL_CAPABILITIES: Final = frozenset({"roots", "sampling", "elicitation"})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from gateway.authorization.oauth import OAuth, OAuthConfig
 from gateway.edges.guard import Guard
 from gateway.edges.http import HttpEdge
 from gateway.edges.patience import PatientProtocol, look_at
@@ -24,9 +24,13 @@ from gateway.profiles.view import DEFAULT
 from harbourmaster.core.errors import UnavailableError, UsageError
 from harbourmaster.core.settings import Settings
 
+if TYPE_CHECKING:
+    from gateway.authorization.oauth import OAuth
+
 BACKLOG = 1024
 KEEP_ALIVE_S = 75  # idle connections; MCP clients pause between calls
 SWITCH_S = 0.0005  # how long the audit's thread may keep the interpreter from the loop (default: 5 ms)
+SETTLED_S = 10.0  # after the start nothing large is loaded any more (gateway.gateway.AHEAD_S)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TICKS_PER_S = 10  # uvicorn's
 SHUTDOWN_S = 3  # how long answers in flight may take once we are told to stop
@@ -89,8 +93,7 @@ class HttpServer(uvicorn.Server):
     """uvicorn, which has the gateway answer whatever is in flight when it is told to stop, so that nobody waits."""
 
     def __init__(self, gateway: Gateway, settings: Settings, *, sse: bool = False) -> None:
-        oauth = OAuthConfig.read(settings.oauth)
-        self._oauth = OAuth(oauth) if oauth is not None else None
+        self._oauth = _oauth(settings)
         hosts, origins = settings.gateway_allowed_hosts, settings.gateway_allowed_origins
         guard = Guard(gateway.tokens, hosts, origins, self._oauth)
         config = uvicorn.Config(
@@ -131,6 +134,15 @@ class HttpServer(uvicorn.Server):
         yield
 
 
+def _oauth(settings: Settings) -> OAuth | None:
+    if not settings.oauth:
+        return None
+    from gateway.authorization.oauth import OAuth, OAuthConfig  # and with them an HTTP client and cryptography
+
+    config = OAuthConfig.read(settings.oauth)
+    return OAuth(config) if config is not None else None
+
+
 @contextlib.asynccontextmanager
 async def http_server(
     gateway: Gateway, settings: Settings, sock: socket.socket, *, sse: bool = False
@@ -149,9 +161,18 @@ async def http_server(
         await serving
 
 
+def collect_less() -> None:
+    """What is there when serving begins stays, and so does what is loaded soon after: the collector need not walk through it
+    again, which takes tens of milliseconds with thousands of tools."""
+    gc.freeze()
+    gc.enable()
+    asyncio.get_running_loop().call_later(SETTLED_S, gc.freeze)
+
+
 async def run_http(gateway: Gateway, settings: Settings, sock: socket.socket, *, sse: bool = False) -> None:
     """Serve until a signal."""
     sys.setswitchinterval(SWITCH_S)
+    collect_less()
     told = told_to_stop()
     async with http_server(gateway, settings, sock, sse=sse) as serving:
         await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -222,6 +243,7 @@ async def run_stdio(gateway: Gateway, profile: str = DEFAULT) -> None:
     """
     view = gateway.view(profile)
     loop = asyncio.get_running_loop()
+    collect_less()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
     told = told_to_stop()

@@ -34,8 +34,6 @@ TASK_REQUESTS = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
 
 SHARE: Final = LIMITS.sessions * 7 // 8  # of all sessions, for one principal at most
 
-SHARE: Final = LIMITS.sessions * 7 // 8  # of all sessions, for one principal at most
-
 
 @dataclass(slots=True)
 class Asked:

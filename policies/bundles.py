@@ -1,4 +1,7 @@
-"""Sign and verify: Sigstore bundles v0.3 (keys, as cosign 3 writes them, and keyless), and cosign's older layout."""
+"""Sign and verify: Sigstore bundles v0.3 (keys, as cosign 3 writes them, and keyless), and cosign's older layout.
+
+``sigstore`` is imported where a certificate or a log entry is to be verified: a key's signature needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sigstore_models.bundle.v1 import Bundle as BundleModel
 
 from harbourmaster.core.digests import hex_of, is_digest
-from policies import envelopes, keyless, logs, roots, statements, strict_json
+from policies import envelopes, statements, strict_json
 from policies.envelopes import Envelope, Message, ParsedBundle, malformed
 from policies.errors import SignatureInvalid, SignatureMalformed, UntrustedKey, WrongIdentity, WrongSubject
 from policies.evidence import Signature
@@ -77,6 +79,8 @@ def verify_bundle(
             remedy="name the signer's issuer and identity in trust.yaml",
         )
     else:
+        from policies import keyless, roots
+
         root = roots.refreshed() if requirement.refresh and root_file is None else roots.load(root_file)
         verified = Verified(keyless.verify(parsed, requirement, root, digest), requirement.rule, logged=True)
     return _with_statement(parsed, verified, digest)
@@ -97,6 +101,8 @@ def _verify_keyed(
     key = _signer(parsed, requirement, artifact)
     time, logged = None, False
     if root_file is not None and parsed.log_entries:
+        from policies import roots
+
         time = _verify_log(parsed, key, roots.load(root_file), _artifact_sha256(artifact))
         logged = True
     return Verified(Signature("key", key_id=key.key_id, integrated_time=time), requirement.rule, logged=logged)
@@ -145,6 +151,10 @@ def _digest_agrees(content: Message, hash_name: str, digest: bytes) -> None:
 
 
 def _verify_log(parsed: ParsedBundle, key: VerifyingKey, root: Any, digest: bytes | None) -> int | None:
+    from sigstore_models.bundle.v1 import Bundle as BundleModel
+
+    from policies import logs
+
     try:
         model = BundleModel.from_json(parsed.raw)
     except ValueError as e:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.authorization.errors import IssuerUnreachable, TokenRefused
-from gateway.authorization.oauth import OAuth
+from gateway.messages import encode
 from gateway.principals import Principal
+from gateway.protocol import HEADER_MISMATCH, INVALID_REQUEST
 from gateway.tokens import PREFIX, TokenStore
 
-from gateway.messages import encode
-from gateway.protocol import HEADER_MISMATCH, INVALID_REQUEST
+if TYPE_CHECKING:
+    from gateway.authorization.oauth import OAuth
 
 Headers = dict[bytes, bytes]
 

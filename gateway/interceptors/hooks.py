@@ -15,9 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING, Any
 
 from gateway.calls import Call
 from gateway.index import Route
@@ -25,6 +23,9 @@ from gateway.interceptors.config import Hook
 from gateway.interceptors.errors import HookFailed, HookRefused, InterceptorsInvalid
 from gateway.messages import decode, encode
 from harbourmaster.core.errors import HarbourError
+
+if TYPE_CHECKING:
+    import httpx2
 
 log = logging.getLogger("gateway.interceptors")
 
@@ -137,6 +138,8 @@ class Hooks:
 
     async def _post(self, hook: Hook, question: dict[str, Any]) -> Any:
         if self._client is None:
+            import httpx2  # a tenth of a second, which a gateway without such hooks need not spend
+
             self._client = httpx2.AsyncClient(follow_redirects=False, trust_env=False)
         async with self._client.stream(
             "POST", hook.http, content=encode(question), headers={"content-type": "application/json"}

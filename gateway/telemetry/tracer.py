@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.downstream import Downstream
 from gateway.telemetry import traces
-from gateway.telemetry.export import Exporter
 from gateway.telemetry.traces import Span
+
+if TYPE_CHECKING:
+    from gateway.telemetry.export import Exporter
 
 MAX_ARGUMENTS: Final = 4096  # characters of them in a span
 

@@ -20,7 +20,7 @@ from harbourmaster.core.settings import Settings
 from harbourmaster.learn.learning import Learnt, Subject, learn
 from harbourmaster.learn.trial import Ask, Stage
 from harbourmaster.up.host import ask
-from registry.build.relay import RELAY
+from registry.build.ours import RELAY
 from registry.entry import ENTRY_FILE, Entry
 from registry.places import entry_folder
 from registry.schema import load_entry

@@ -23,22 +23,16 @@ from registry.build import image
 from registry.build.bases import Base, hosts_label
 from registry.build.builder import BuildContext
 from registry.build.image import Config, Part
+from registry.build.ours import CODE_RUNNER, code_target
 from registry.build.tarball import SOURCE_DATE_EPOCH
 from registry.errors import ImageNotFound
 from registry.oci import media
 from registry.oci.layout import OciLayout
 from registry.provenance import BUILDER_ID
 from registry.sbom import sbom_of
-from registry.target import Target
 
-CODE_RUNNER = "code-runner"  # no server of this name is ever looked for
 BUILD_TYPE = "https://harbourmaster.dev/build/code-runner/v1"
 PROGRAM = "opt/code-runner.py"
-
-
-def code_target(program: bytes) -> Target:
-    """What to verify before a script may run."""
-    return Target(CODE_RUNNER, "built", f"{CODE_RUNNER}:{hex_of(sha256(program))[:12]}")
 
 
 def is_built(settings: Settings, program: bytes) -> bool:

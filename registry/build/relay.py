@@ -10,11 +10,9 @@ import io
 import tarfile
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import harbourmaster
-import sandbox.egress
 from harbourmaster.core.digests import hex_of, sha256
 from harbourmaster.core.settings import Settings
 from policies.bundles import sign_statement
@@ -25,27 +23,18 @@ from registry.build.builder import BuildContext
 from registry.build.container import LogTail
 from registry.build.debian import compiled
 from registry.build.image import Config, Part
+from registry.build.ours import FLAGS, RELAY, SOURCE, relay_target
 from registry.build.tarball import SOURCE_DATE_EPOCH
 from registry.errors import ImageNotFound
 from registry.oci import media
 from registry.oci.layout import OciLayout
 from registry.provenance import BUILDER_ID
 from registry.sbom import sbom_of
-from registry.target import Target
 
-RELAY = "egress-relay"  # no server of this name is ever looked for
-SOURCE = Path(sandbox.egress.__file__).parent / "relay.c"
-FLAGS = "-D_GNU_SOURCE -std=gnu11 -O2 -Wall -Wextra -Werror -static -s -fstack-protector-strong -D_FORTIFY_SOURCE=2"
 PACKAGES = ("gcc", "libc6-dev")
 BUILD_TYPE = "https://harbourmaster.dev/build/relay/v1"
 # It has no MCP side; a listing says so in the form of every other
 NO_TOOLS: dict[str, Any] = {"tools": [], "prompts": [], "resources": [], "resourceTemplates": []}
-
-
-def relay_target() -> Target:
-    """What to verify before a relay may run."""
-    digest = sha256(SOURCE.read_bytes() + FLAGS.encode())
-    return Target(RELAY, "built", f"{RELAY}:{hex_of(digest)[:12]}")
 
 
 def is_built(settings: Settings) -> bool:

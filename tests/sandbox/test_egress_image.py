@@ -12,7 +12,8 @@ from policies.errors import AdmissionDenied, AttestationMissing
 from policies.statements import PROVENANCE, SIGNATURE
 from registry.build.builder import BuildContext
 from registry.build.network import detect
-from registry.build.relay import RELAY, build_relay, is_built, relay_target
+from registry.build.ours import RELAY, relay_target
+from registry.build.relay import build_relay, is_built
 from registry.errors import SignatureMissing
 from registry.oci import media
 from registry.oci.layout import OciLayout

@@ -20,7 +20,7 @@ from harbourmaster.learn.command import Wishes, apply, learn_now, report
 from harbourmaster.learn.learning import Learnt, Subject, learn
 from harbourmaster.learn.trial import Ask, Outcome, Stage, run
 from registry.admit import AdmittedImage
-from registry.build.relay import RELAY
+from registry.build.ours import RELAY
 from registry.pipeline import BuildResult, build_all
 from registry.schema import load_entries, load_entry, parse_entry
 from registry.trial import try_calls
