@@ -21,7 +21,7 @@ from policies.evidence import AttestationFact, Evidence
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.oci.layout import OciLayout
-from registry.target import target_of
+from registry.toolset import targets_of
 from registry.verify import Verifier
 
 
@@ -91,8 +91,11 @@ def verify_entries(store: Store, settings: Settings, source: str) -> dict[str, s
     )
     outcome: dict[str, str] = {}
     for name, digest in _images_of(store, source):
+        if name in outcome:
+            continue  # of several images: all were verified with the first
         try:
-            record_evidence(store, verifier.verify(target_of(settings, name)))
+            for target in targets_of(settings, name):
+                record_evidence(store, verifier.verify(target))
             outcome[name] = ""
         except HarbourError as e:
             _forget(store, digest)

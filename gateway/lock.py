@@ -53,6 +53,12 @@ class LockedServer:
         return tuple(self.run.get("relaxed", ()))
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its images where each tool has one (registry.toolset); its sandbox then lives for a call."""
+        tools = self.run.get("tools")
+        return tuple(sorted({tool["part"] for tool in tools.values()})) if tools else ()
+
+    @property
     def remote(self) -> bool:
         """It runs elsewhere: no image, no sandbox (gateway/remote)."""
         return "remote" in self.run

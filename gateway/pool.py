@@ -112,7 +112,9 @@ class Pool:
     def _may_wait(self, server: LockedServer) -> bool:
         """Not what runs elsewhere: nobody is called before somebody asks.  Not what has secrets, if none can tell whether
         they are still the same."""
-        return not server.remote and not (server.run.get("secrets") and self._stamp is unstamped)
+        if server.remote or server.parts:  # a tool image's sandbox is made of its call's arguments
+            return False
+        return not (server.run.get("secrets") and self._stamp is unstamped)
 
     def _know(self, server: LockedServer, promise: Promise) -> _Known:
         kind = _kind(server, promise)

@@ -25,6 +25,7 @@ from gateway.remote.oauth.keeper import Keeper
 from gateway.remote.spec import RemoteSpec
 from gateway.remote.start import AdmittedRemote, Remotes, either
 from gateway.tokens import TokenStore
+from gateway.toolimages.box import tool_images
 from gateway.upstream import Exit, OnExit, OnLine, SandboxStarter
 from harbourmaster.containers import Containers, Parts
 from harbourmaster.core.audit import Audit
@@ -35,13 +36,15 @@ from harbourmaster.core.secrets.errors import SecretMissing
 from harbourmaster.core.settings import Settings
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
-from registry.admit import AdmittedImage, Admitter
-from registry.build.ours import RELAY, code_target, relay_target
+from registry.admit import AdmittedImage, AdmittedSet, Admitter
+from registry.build.coderunner import code_target
+from registry.build.relay import RELAY, relay_target
 from registry.entry import ENTRY_FILE
 from registry.errors import ImageNotFound
 from registry.oci.layout import OciLayout
 from registry.places import entry_folder
 from registry.target import Target, target_of
+from registry.toolset import target_of_part
 from registry.verify import Verifier
 from sandbox.access import Access
 from sandbox.egress.broker import Broker
@@ -70,6 +73,8 @@ def target(settings: Settings, name: str) -> Target:
         return relay_target()
     if name == CODE_RUNNER:
         return code_target(SOURCE.read_bytes())
+    if "/" in name:  # one of several images of a server
+        return target_of_part(settings, name, locked=True)
     locked = read_lock(settings.lock_file).get(name)
     return target_of(settings, name, locked=locked.image if locked is not None else "")
 
@@ -81,11 +86,21 @@ class Targets:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._known: dict[str, tuple[Stamp, Target]] = {}
+        self._several: tuple[Stamp, dict[str, tuple[str, ...]]] | None = None
+
+    def several(self, name: str) -> tuple[str, ...]:
+        """The parts of a server that has an image for each tool; none for the others."""
+        stamp, known = _stamp(self._settings.lock_file), self._several
+        if known is None or known[0] != stamp:
+            lock = read_lock(self._settings.lock_file)
+            known = self._several = stamp, {s.name: s.parts for s in lock.values() if s.parts}
+        return known[1].get(name, ())
 
     def __call__(self, name: str) -> Target:
         if name in (RELAY, CODE_RUNNER):
             return target(self._settings, name)
-        stamp = _stamp(self._settings.lock_file, entry_folder(self._settings, name) / ENTRY_FILE)
+        folder = entry_folder(self._settings, name.partition("/")[0])
+        stamp = _stamp(self._settings.lock_file, folder / ENTRY_FILE)
         known = self._known.get(name)
         if known is None or known[0] != stamp:
             known = self._known[name] = stamp, target(self._settings, name)
@@ -104,7 +119,10 @@ class LiveAdmitter:
         self._admitter: Admitter | None = None
 
     def admit(self, name: str, relaxed: tuple[str, ...] = ()) -> AdmittedImage:
-        return self._current().admit(name, relaxed)
+        admitter, several = self._current(), self._targets.several(name)
+        if several:
+            return AdmittedSet.of(name, [admitter.admit(part, relaxed) for part in several])
+        return admitter.admit(name, relaxed)
 
     def _current(self) -> Admitter:
         with self._lock:
@@ -222,7 +240,7 @@ def starter(
             raise
         return box
 
-    return start
+    return tool_images(start)
 
 
 def stamping(secrets: Deliver) -> StartStamp:
@@ -260,6 +278,7 @@ def _spec(server: LockedServer, admitted: AdmittedImage, delivery: Delivery) -> 
         user=run.get("user", ""),
         limits=dict(run.get("limits", {})),
         access=Access.parse(run, server.granted),
+        one_shot=run.get("one_shot") is True,
     )
 
 

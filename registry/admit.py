@@ -12,8 +12,8 @@ import dataclasses
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from harbourmaster.core.settings import Settings
 from registry.oci import media
 from registry.oci.layout import OciLayout
 from registry.target import Target
+from registry.toolset import set_digest
 from registry.verify import Checked, Verifier
 
 VERDICT_LIFE = timedelta(
@@ -51,6 +52,25 @@ class AdmittedImage:
     evidence: str
     policies: tuple[str, ...]
     cached: bool
+
+
+@dataclass(frozen=True)
+class AdmittedSet(AdmittedImage):
+    """Several images that one server runs, each admitted by itself; ``images`` by manifest digest (registry.toolset)."""
+
+    images: Mapping[str, AdmittedImage] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, found: Sequence[AdmittedImage]) -> AdmittedSet:
+        return cls(
+            name,
+            image=set_digest(each.image for each in found),
+            image_id=set_digest(each.image_id for each in found),
+            evidence=set_digest(each.evidence for each in found),
+            policies=tuple(dict.fromkeys(policy for each in found for policy in each.policies)),
+            cached=all(each.cached for each in found),
+            images={each.image: each for each in found},
+        )
 
 
 @dataclass(frozen=True)
@@ -187,7 +207,7 @@ class Admitter:
         policies = error.details.get("policies")
         return {
             "kind": "admission",
-            "server": name,
+            "server": target.name if target is not None else name.partition("/")[0],
             "image": image,
             "verdict": "refused",
             "code": error.code,
@@ -236,7 +256,8 @@ def _with(target: Target, relaxed: tuple[str, ...]) -> Target:
 
 def _verdict_key(target: Target) -> str:
     """A profile with relaxations of its own does not push out the verdict of those without."""
-    return "+".join((target.name, *target.facts.relaxations)) if target.relaxed else target.name
+    name = target.part or target.name
+    return "+".join((name, *target.facts.relaxations)) if target.relaxed else name
 
 
 def _files(layout: OciLayout, digests: list[str]) -> dict[str, list[int]]:

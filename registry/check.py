@@ -19,13 +19,16 @@ from registry.build.bases import Progress, silent
 from registry.entry import ENTRY_FILE, Entry
 from registry.entry_checks import LONG_TOOL_TEXT, speaks_to_models
 from registry.entry_file import hidden_characters
+from registry.known import NOBODY_KNOWS, Examine, judged
 from registry.lint import lint
 from registry.lookup.check import confirm
 from registry.oci.layout import OciLayout
-from registry.pipeline import build_all
+from registry.oneshot import listing_of_tools
+from registry.pipeline import BuildResult, build_all
 from registry.report import EntryReport, Verdict, Word
 from registry.schema import parse_entry
 from registry.target import asked, target_of_entry
+from registry.toolset import is_toolset, targets
 from registry.trial import try_calls
 from registry.verify import Checked, Verifier
 from sandbox.engine import Engine
@@ -38,13 +41,15 @@ Step = Callable[[], list[Verdict]]
 
 @dataclass(frozen=True)
 class Checker:
-    """``engine`` None: nothing is built, and all that needs an image is not checked.  ``online`` False: no look-ups."""
+    """``engine`` None: nothing is built, and all that needs an image is not checked.  ``online`` False: no look-ups.
+    ``examine`` None: no advisories to compare with."""
 
     settings: Settings
     engine: Engine | None
     profile: Profile
     online: bool = True
     progress: Progress = silent
+    examine: Examine | None = None
 
     def check(self, folder: Path, before: bytes | None = None) -> EntryReport:
         """``before``: the file as it was, for what changes; None for a new entry."""
@@ -60,7 +65,7 @@ class Checker:
         old = _parsed(folder, before)
         report.sections["What it may touch"] = differences.permissions(old, entry)
         report.verdicts += [*self._guarded("source", lambda: self._source(entry)), *_licence(entry), *_tier(old, entry)]
-        if entry.type == "server":
+        if entry.type != "remote":
             self._image(entry, folder, report)
         return report
 
@@ -83,26 +88,43 @@ class Checker:
         report.verdicts.append(Verdict("build", "pass", f"{word}: {result.manifest}"))
         engine = self.engine
         report.verdicts += self._guarded("admission", lambda: self._admission(entry, engine, report))
-        report.verdicts += self._guarded("calls", lambda: self._calls(entry, engine, result.image_id, result.manifest))
+        report.verdicts += self._guarded("calls", lambda: self._calls(entry, engine, result))
 
     def _admission(self, entry: Entry, engine: Engine, report: EntryReport) -> list[Verdict]:
         """As this installation's own policies see it, relaxations taken as agreed to: people agree to them in the review."""
         layout = OciLayout(self.settings.oci_dir)
         verifier = Verifier(layout, engine, TrustPolicy.load(self.settings), PolicySet.load(self.settings))
-        target = target_of_entry(entry, approved=asked(entry))
-        checked = verifier.check(target, deep=True)
-        verdicts = [Verdict("admission", "pass", checked.verdict.summary), _papers(checked)]
-        if checked.evidence.listing is not None:
-            listing = checked.evidence.listing.predicate
+        agreed = asked(entry)
+        wanted = targets(entry, approved=agreed) if is_toolset(entry) else [target_of_entry(entry, approved=agreed)]
+        verdicts = []
+        listing = listing_of_tools(entry) if is_toolset(entry) else None
+        sboms: list[dict[str, Any]] = []
+        for target in wanted:
+            checked = verifier.check(target, deep=True)
+            verdicts += [Verdict("admission", "pass", checked.verdict.summary), _papers(checked)]
+            sboms += [checked.evidence.sbom.predicate] if checked.evidence.sbom else []
+            if checked.evidence.listing is not None:
+                listing = checked.evidence.listing.predicate
+        if listing is not None:
             report.sections["Tools"] = differences.tools(None, listing)
             verdicts += judged_tools(entry, listing)
+        return [*verdicts, *self._vulnerabilities(entry, sboms, report)]
+
+    def _vulnerabilities(self, entry: Entry, sboms: list[dict[str, Any]], report: EntryReport) -> list[Verdict]:
+        if self.examine is None:
+            return [Verdict("vulnerabilities", "skip", NOBODY_KNOWS)]
+        every = {"components": [component for sbom in sboms for component in sbom.get("components", [])]}
+        verdicts, lines = judged(self.examine(every), entry.not_affected)
+        if lines:
+            report.sections["Known vulnerabilities"] = lines
         return verdicts
 
-    def _calls(self, entry: Entry, engine: Engine, image_id: str, manifest: str) -> list[Verdict]:
+    def _calls(self, entry: Entry, engine: Engine, result: BuildResult) -> list[Verdict]:
         if entry.test is None:
             return [Verdict("calls", "warn", "the entry promises no call, so nobody saw it work")]
         timeout = self.settings.call_timeout_s
-        outcomes = try_calls(engine, entry, image_id, manifest, timeout_s=timeout)
+        place = (engine, entry, result.image_id, result.manifest)
+        outcomes = try_calls(*place, timeout_s=timeout, parts=result.parts)
         failures = [f"{o.tool}: {o.problem}" for o in outcomes if not o.passed]
         if failures:
             return [Verdict("calls", "fail", "; ".join(failures))]

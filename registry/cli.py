@@ -155,7 +155,8 @@ def test(name: Name, as_json: Json = False, root: Root = None) -> None:
             raise result.error
         secrets = own_secrets(entries[0], SecretStore.of(settings))
         timeout = settings.call_timeout_s
-        outcomes = try_calls(engine, entries[0], result.image_id, result.manifest, timeout_s=timeout, secrets=secrets)
+        place = (engine, entries[0], result.image_id, result.manifest)
+        outcomes = try_calls(*place, timeout_s=timeout, secrets=secrets, parts=result.parts)
     finally:
         engine.close()
     if as_json:

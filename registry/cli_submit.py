@@ -17,6 +17,7 @@ from harbourmaster.core.settings import Settings
 from registry.places import writable_dir
 
 if TYPE_CHECKING:
+    from registry.known import Examine
     from registry.lookup.found import Found
     from sandbox.engine import Engine
 
@@ -148,8 +149,12 @@ def check(
     settings = Settings.load()
     place = root or settings.servers_dir
     work = changed_entries(place, base or default_base()) if changed else Changed(_folders(place, names or []))
-    with _engine(settings, build) as engine, progress_view(quiet=as_json) as view:
-        checker = Checker(settings, engine, Profile.load(), online, view)
+    with (
+        _engine(settings, build) as engine,
+        _advisories(settings, build) as known,
+        progress_view(quiet=as_json) as view,
+    ):
+        checker = Checker(settings, engine, Profile.load(), online, view, known)
         report = Report([checker.check(folder, work.before.get(folder.name)) for folder in work.folders])
     report.notes += [f"{name} is removed" for name in work.removed]
     if work.elsewhere:
@@ -196,6 +201,18 @@ def _folders(place: Path, names: list[str]) -> list[Path]:
     from registry.schema import known_folder
 
     return [known_folder(place, name) for name in names]
+
+
+@contextlib.contextmanager
+def _advisories(settings: Settings, wanted: bool) -> Iterator[Examine | None]:
+    """Without an image there is nothing to compare with them."""
+    if not wanted:
+        yield None
+        return
+    from harbourmaster.up.advisories import examining
+
+    with examining(settings) as examine:
+        yield examine
 
 
 @contextlib.contextmanager

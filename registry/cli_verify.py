@@ -21,6 +21,7 @@ from registry.oci.layout import OciLayout
 from registry.places import entry_folder, entry_names
 from registry.schema import ENTRY_FILE
 from registry.target import Target, locked_image, target_of, target_of_ref
+from registry.toolset import targets_of
 from registry.verify import Verifier
 from sandbox.engine import Engine
 
@@ -49,20 +50,26 @@ def verify(
         _verify_statement(settings, Path(image), as_json, offline)
         return
     images = OciLayout(layout_in(layout) if layout else settings.oci_dir)
-    target = find_target(settings, images, image, tier=tier, offline=offline)
+    wanted = find_targets(settings, images, image, tier=tier, offline=offline)
     held = Engine.connect(settings) if engine and layout is None else None
     try:
         verifier = Verifier(images, held, TrustPolicy.load(settings), PolicySet.load(settings), offline=offline)
-        show = None if as_json else _Printer(target)
-        evidence = verifier.check(target, deep=deep, on_link=show).evidence
+        for target in wanted:
+            _verify(verifier, target, deep=deep, as_json=as_json)
     finally:
         if held:
             held.close()
-    if as_json:
+
+
+def _verify(verifier: Verifier, target: Target, *, deep: bool, as_json: bool) -> None:
+    """With ``as_json`` one line for each image: a server has one, or one for each of its tools."""
+    show = None if as_json else _Printer(target)
+    evidence = verifier.check(target, deep=deep, on_link=show).evidence
+    if show is None:
         sys.stdout.write(json.dumps({"verified": True, **evidence.as_dict()}, ensure_ascii=False) + "\n")
-    elif show:
-        show.reach(target.facts.hosts)
-        show.end(f"{target.name} is {evidence.image}, and may run as tier {evidence.tier}")
+        return
+    show.reach(target.facts.hosts)
+    show.end(f"{target.name} is {evidence.image}, and may run as tier {evidence.tier}")
 
 
 def _verify_statement(settings: Settings, path: Path, as_json: bool, offline: bool) -> None:
@@ -102,6 +109,15 @@ class _Printer:
 
     def end(self, message: str, *, verdict: str = "admitted") -> None:
         self._console.print(Text.assemble((f"  ✔ {verdict:<10}", "green"), message))
+
+
+def find_targets(
+    settings: Settings, layout: OciLayout, image: str, *, tier: str = "built", offline: bool = False
+) -> list[Target]:
+    """As ``find_target``; of a server whose tools have images of their own, each."""
+    if "/" not in image and (entry_folder(settings, image) / ENTRY_FILE).is_file():
+        return targets_of(settings, image, locked=True)
+    return [find_target(settings, layout, image, tier=tier, offline=offline)]
 
 
 def find_target(

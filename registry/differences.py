@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from registry.entry import Entry
+from registry.templates import splices
+from registry.toolset import containers
 
 MAX_LINES = 60  # of one part; a reviewer reads no more, and the rest is counted
 
@@ -59,6 +61,10 @@ def touches(entry: Entry) -> set[str]:
     }
     lines |= {f"volume: {volume}" for volume in run.volumes}
     lines |= {f"user: {run.user}"} if run.user else set()
+    for name, container in containers(entry).items():
+        lines.add(f"tool: {name} runs {container.image}" + (f" as {container.user}" if container.user else ""))
+        if any(splices(text) for text in container.command):
+            lines.add(f"tool: whoever calls {name} chooses all of its program's options")
     packages = entry.build.packages if entry.build else []
     return lines | {f"Debian package: {package}" for package in packages}
 

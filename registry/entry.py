@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from harbourmaster.core.canonical import canonical_digest
 from harbourmaster.core.secrets import DeclaredSecret
 from registry import volumes
 from registry.build.errors import EntryUnbuildable
@@ -20,6 +21,7 @@ from registry.origins import Build, PinnedImage, Source
 from registry.remotes import Remote
 from registry.templates import fill, fill_argument, templates
 from registry.toolimages import DeclaredTool, NumericUser, ToolName
+from registry.vex import NotAffected
 from sandbox.access import Access
 from sandbox.egress.errors import RuleInvalid
 from sandbox.egress.rules import Rules
@@ -190,13 +192,18 @@ class Entry(Strict):
     config: Settings = Settings()
     oauth: list[OAuthProvider] = Field(default=[], max_length=10)
     tools: list[DeclaredTool] = Field(default=[], max_length=2000)
+    not_affected: list[NotAffected] = Field(default=[], max_length=200)
     test: Test | None = None
 
     @property
     def version(self) -> str:
-        """The source's; of a community image its tag, or the digest's first twelve digits; of a remote server ``remote``."""
+        """The source's; of a community image its tag, or the digest's first twelve digits; of a remote server ``remote``; of
+        tool images twelve digits over all of their digests."""
         if self.tier == "built" and self.source is not None:
             return self.source.label
+        if self.type == "poci":
+            images = {tool.container.image.partition("@")[2] for tool in self.tools if tool.container}
+            return canonical_digest(sorted(images))[7:19]
         name, _, digest = (self.image or "").partition("@")
         tag = name.rpartition("/")[2].partition(":")[2]
         return tag or digest[7:19] or ("remote" if self.remote else "unversioned")

@@ -9,7 +9,7 @@ from registry import volumes
 from registry.advice import Advice
 from registry.entry import Entry
 from registry.entry_file import Document, Path_
-from registry.templates import FUNCTIONS, templates, unfinished
+from registry.templates import FUNCTIONS, splices, templates, unfinished
 
 LONG_TOOL_TEXT = 1000  # characters; nine in ten real tool descriptions have fewer, and models read every one of them
 # Words that speak to a model instead of describing a tool.  Advice only: one real server in ten uses some of them.
@@ -18,6 +18,10 @@ _IMPERATIVE = re.compile(
     r"|do not (?:tell|mention|inform|reveal)|(?:you must|always) (?:call|use|run|invoke) this",
     re.IGNORECASE,
 )
+_INTERPRETER = re.compile(
+    r"(?:.*/)?(?:(?:ba|da|a|z|k)?sh|busybox|python[0-9.]*|node|deno|bun|perl|ruby|php|lua[0-9.]*)"
+)
+_SCRIPT_FLAGS = ("-c", "-ec", "-lc", "-e", "-r", "-p", "--eval", "--print")
 _PARTS = {  # (type, tier) -> what it must have, what it may not have
     ("server", "built"): (("source", "test"), ("image", "remote")),
     ("server", "community"): (("image",), ("build", "remote")),
@@ -38,7 +42,12 @@ def refuse_what_cannot_be(document: Document, entry: Entry) -> None:
 
 
 def advice(document: Document, entry: Entry) -> list[Advice]:
-    return [*_orders(document, entry), *_undeclared_network(document, entry), *_volumes(document, entry)]
+    return [
+        *_orders(document, entry),
+        *_undeclared_network(document, entry),
+        *_volumes(document, entry),
+        *_callers_words(document, entry),
+    ]
 
 
 # -- refusals
@@ -136,16 +145,32 @@ def _tool_image(document: Document, key: Path_, entry: Entry, number: int) -> No
     assert container is not None
     own = set(parameters.properties) if parameters else set()
     for i, text in enumerate(container.command):
+        if unfinished(text):
+            raise document.at((*key, "command", i), "has braces that are not a {{parameter}}", "write {{its_name}}")
+        if templates(text) and is_script(container.command[:i]):
+            problem = "a caller's value would be read as part of a script"
+            remedy = """pass it as an argument: [sh, -c, 'test -f "$1"', sh, '{{path}}']"""
+            raise document.at((*key, "command", i), problem, remedy)
         for found in templates(text):
             if found.name.partition(".")[0] not in own and found.name not in entry.config.parameters:
                 problem = f"uses {{{{{found.name}}}}}, which no parameter is called"
                 raise document.at((*key, "command", i), problem, "declare it in the tool's parameters")
+            for function, _ in found.functions:
+                if function not in FUNCTIONS:
+                    raise document.at(
+                        (*key, "command", i), f"no template function {function!r}", f"known: {', '.join(FUNCTIONS)}"
+                    )
     for i, volume in enumerate(container.volumes):
         if reason := volumes.refusal(volume):
             raise document.at((*key, "volumes", i), f"{volume} {reason}", "remove it, or choose another folder")
         if volumes.host_path(volume).startswith("{{"):
             problem = f"{volume}: whoever calls the tool chooses the folder of the host"
             raise document.at((*key, "volumes", i), problem, "name the folder in a parameter of the entry")
+
+
+def is_script(before: list[str]) -> bool:
+    """Whether the word after these is a program text: ``sh -c``, ``python3 -c``, ``node -e``."""
+    return bool(before) and before[-1] in _SCRIPT_FLAGS and any(_INTERPRETER.fullmatch(word) for word in before[:-1])
 
 
 # -- advice
@@ -170,8 +195,21 @@ def _undeclared_network(document: Document, entry: Entry) -> Iterator[Advice]:
         yield Advice.at(document, ("run", "network"), "network.undeclared", problem, remedy)
 
 
+def _callers_words(document: Document, entry: Entry) -> Iterator[Advice]:
+    for i, tool in enumerate(entry.tools):
+        for j, text in enumerate(tool.container.command if tool.container else ()):
+            if splices(text):
+                problem = f"whoever calls {tool.name} chooses all of its program's options"
+                key: Path_ = ("tools", i, "container", "command", j)
+                yield Advice.at(document, key, "tool.options", problem, "name the parameters that it needs, if you can")
+
+
 def _volumes(document: Document, entry: Entry) -> Iterator[Advice]:
-    for i, volume in enumerate(entry.run.volumes):
+    found: list[tuple[Path_, str]] = [(("run", "volumes", i), volume) for i, volume in enumerate(entry.run.volumes)]
+    for i, tool in enumerate(entry.tools):
+        given = tool.container.volumes if tool.container else []
+        found += [(("tools", i, "container", "volumes", j), volume) for j, volume in enumerate(given)]
+    for key, volume in found:
         problem = f"{volume} is not given: what lasts, or is the host's, is asked for with a reason"
         remedy = "let it work in /tmp, or ask under run.sandbox: volumes or host_paths"
-        yield Advice.at(document, ("run", "volumes", i), "volume.not_given", problem, remedy)
+        yield Advice.at(document, key, "volume.not_given", problem, remedy)

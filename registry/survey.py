@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harbourmaster.core.canonical import canonical_digest
 from harbourmaster.core.digests import sha256
@@ -28,6 +29,7 @@ from registry.oci.remote import Remote
 from registry.papers import attach, has_papers, papers_mark
 from registry.sbom import sbom_of
 from registry.sbom.marks import marked
+from registry.toolset import part_ref
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 
@@ -39,35 +41,42 @@ def is_surveyed(entry: Entry) -> bool:
     return entry.tier == "community" and entry.type == "server"
 
 
-def current(entry: Entry, root: Path, context: BuildContext, records: dict[str, BuildRecord]) -> BuildRecord | None:
-    """The record of an earlier survey of the same entry whose image is still in the layout."""
-    record = records.get(entry.name)
+def current(
+    entry: Entry, root: Path, context: BuildContext, records: dict[str, BuildRecord], part: str = ""
+) -> BuildRecord | None:
+    """The record of an earlier survey of the same entry whose image is still in the layout.
+
+    ``part``: of an entry with several images, which one (``registry.toolset``); ``entry`` is then that part alone.
+    """
+    record = records.get(part or entry.name)
     if record is None or record.inputs != _inputs(entry, root) or not context.layout.blobs.has(record.manifest):
         return None
     return record
 
 
-def is_papered(layout: OciLayout, record: BuildRecord, key: SigningKey) -> bool:
-    return record.papers == papers_mark(key, record.manifest) and has_papers(layout, record.manifest, KINDS)
+def is_papered(layout: OciLayout, record: BuildRecord, key: SigningKey, part: str = "") -> bool:
+    kinds = (SBOM,) if part else KINDS
+    return record.papers == papers_mark(key, record.manifest) and has_papers(layout, record.manifest, kinds)
 
 
-def fetch(entry: Entry, root: Path, context: BuildContext) -> tuple[Built, BuildRecord]:
+def fetch(entry: Entry, root: Path, context: BuildContext, part: str = "") -> tuple[Built, BuildRecord]:
     """Pull the pinned image with its publisher's papers and load it; raises what the registry is refused for."""
     if not is_surveyed(entry) or entry.image is None:
         raise EntryUnbuildable(
             f"{entry.name}: a {entry.type} entry has no one image of its own to look into",
-            remedy="remote servers are connected to, tool images are exported; neither is built",
+            remedy="remote servers are connected to: hm server add",
             server=entry.name,
         )
-    record = current(entry, root, context, context.records.all()) or _pull(entry, root, context)
-    image_id = image.load(context.client, context.layout, record.manifest, engine_ref(entry))
+    record = current(entry, root, context, context.records.all(), part) or _pull(entry, root, context, part)
+    name = f"harbourmaster/{part_ref(entry, part)}" if part else engine_ref(entry)
+    image_id = image.load(context.client, context.layout, record.manifest, name)
     return Built(record.manifest, record.config, image_id), record
 
 
-def _pull(entry: Entry, root: Path, context: BuildContext) -> BuildRecord:
+def _pull(entry: Entry, root: Path, context: BuildContext, part: str) -> BuildRecord:
     context.progress(entry.name, "pull", 0.1)
     started, reference = _now(), str(entry.image)
-    manifest = Remote().pull(reference, context.layout, tag=entry.ref)
+    manifest = Remote().pull(reference, context.layout, tag=part_ref(entry, part) if part else entry.ref)
     if entry.pinned not in (manifest, *_indexes_of(context.layout, entry.pinned, manifest)):
         raise PinDiffers(
             f"{reference} gave {manifest}, which its digest does not name", remedy="do not use this registry"
@@ -85,7 +94,7 @@ def _pull(entry: Entry, root: Path, context: BuildContext) -> BuildRecord:
         started=started,
         finished=_now(),
     )
-    context.records.put(entry.name, record)
+    context.records.put(part or entry.name, record)
     return record
 
 
@@ -105,11 +114,30 @@ def survey(
     """Make, sign and attach SBOM and listing; the publisher's own papers stay beside them.  Raises ``ListingFailed``."""
     context.progress(entry.name, "list tools", 0.6)
     listing = listing_of(engine, profile, entry, built, context.settings)
+    return _papered(entry, built, record, context, key, {LISTING: listing})
+
+
+def survey_part(
+    entry: Entry, built: Built, record: BuildRecord, context: BuildContext, key: SigningKey, part: str
+) -> BuildRecord:
+    """As much for one of several tool images, of which nobody can ask what it offers: the entry says it."""
+    return _papered(entry, built, record, context, key, {}, part)
+
+
+def _papered(
+    entry: Entry,
+    built: Built,
+    record: BuildRecord,
+    context: BuildContext,
+    key: SigningKey,
+    more: dict[str, dict[str, Any]],
+    part: str = "",
+) -> BuildRecord:
     context.progress(entry.name, "read SBOM", 0.8)
     sbom = marked(sbom_of(context.layout, built.manifest))
-    attach(context.layout, entry, built.manifest, {SBOM: sbom, LISTING: listing}, key)
+    attach(context.layout, entry, built.manifest, {SBOM: sbom, **more}, key)
     done = replace(record, papers=papers_mark(key, built.manifest))
-    context.records.put(entry.name, done)
+    context.records.put(part or entry.name, done)
     return done
 
 

@@ -46,13 +46,17 @@ def fill(text: str, value: Callable[[str], Any]) -> str:
 
 def fill_argument(text: str, value: Callable[[str], Any]) -> list[str]:
     """One argument, or as many as the list has that a lone ``{{name|into}}`` stands for."""
-    match = _TEMPLATE.fullmatch(text)
-    template = Template.parse(match[1]) if match else None
-    if template is None or not any(name == "into" for name, _ in template.functions):
+    if not splices(text):
         return [fill(text, value)]
-    found = _evaluate(template, value)
+    found = _evaluate(templates(text)[0], value)
     items = found if isinstance(found, list) else [found]
     return [_text(item) for item in items if item is not None]
+
+
+def splices(text: str) -> bool:
+    """Whether ``text`` is a lone ``{{name|into}}``: as many words as the list has."""
+    match = _TEMPLATE.fullmatch(text)
+    return match is not None and any(name == "into" for name, _ in Template.parse(match[1]).functions)
 
 
 def _evaluate(template: Template, value: Callable[[str], Any]) -> Any:

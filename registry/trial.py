@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from harbourmaster.core.redaction import IN_USE
 from harbourmaster.core.secrets import Delivery, SecretId, SecretStore
 from harbourmaster.core.secrets.delivery import delivery_of
 from registry.listing import collect, sandbox_spec
+from registry.oneshot import WordsRefused
+from registry.programs import Part, run_program
 from registry.schema import Call, Entry
 from registry.session import RpcError, Session, open_session
 from sandbox.engine import Engine
@@ -38,9 +41,19 @@ def own_secrets(entry: Entry, store: SecretStore) -> Delivery:
 
 
 def try_calls(
-    engine: Engine, entry: Entry, image_id: str, manifest: str, *, timeout_s: float, secrets: Delivery | None = None
+    engine: Engine,
+    entry: Entry,
+    image_id: str,
+    manifest: str,
+    *,
+    timeout_s: float,
+    secrets: Delivery | None = None,
+    parts: Mapping[str, Part] | None = None,
 ) -> list[Outcome]:
-    """Compare the tools with those recorded, if any, and make every call of ``entry.test``, in one session.  Raises ``ListingFailed`` when the server ends or hangs."""
+    """Compare the tools with those recorded, if any, and make every call of ``entry.test``, in one session; of tool images
+    (``parts``) each in a sandbox of its own.  Raises ``ListingFailed`` when the server ends or hangs."""
+    if parts is not None:
+        return asyncio.run(_programs(engine, entry, parts, timeout_s, secrets))
     spec = sandbox_spec(entry, image_id, manifest, secrets=secrets)
 
     async def all_calls() -> list[Outcome]:
@@ -49,6 +62,28 @@ def try_calls(
             return recorded + [await _call(session, call) for call in (entry.test.calls if entry.test else [])]
 
     return asyncio.run(all_calls())
+
+
+async def _programs(
+    engine: Engine, entry: Entry, parts: Mapping[str, Part], timeout_s: float, secrets: Delivery | None
+) -> list[Outcome]:
+    outcomes = []
+    for call in entry.test.calls if entry.test else []:
+        try:
+            result = await run_program(
+                engine, entry, parts, call.tool, call.arguments, timeout_s=timeout_s, secrets=secrets
+            )
+            outcomes.append(_judged(call, result))
+        except WordsRefused as e:
+            problem = judge(call, True, e.message)
+            outcomes.append(Outcome(call.tool, not problem, e.message, problem))
+    return outcomes
+
+
+def _judged(call: Call, result: dict[str, Any]) -> Outcome:
+    text = text_of(result)
+    problem = judge(call, bool(result.get("isError")), text)
+    return Outcome(call.tool, not problem, text[:MAX_SHOWN], problem)
 
 
 def _offers(entry: Entry, listing: dict[str, Any]) -> Outcome:
@@ -64,12 +99,9 @@ def _offers(entry: Entry, listing: dict[str, Any]) -> Outcome:
 
 async def _call(session: Session, call: Call) -> Outcome:
     try:
-        result = await session.request("tools/call", {"name": call.tool, "arguments": call.arguments})
-        is_error, text = bool(result.get("isError")), text_of(result)
+        return _judged(call, await session.request("tools/call", {"name": call.tool, "arguments": call.arguments}))
     except RpcError as e:
-        is_error, text = True, e.message
-    problem = judge(call, is_error, text)
-    return Outcome(call.tool, not problem, text[:MAX_SHOWN], problem)
+        return _judged(call, {"isError": True, "content": [{"type": "text", "text": e.message}]})
 
 
 def text_of(result: dict[str, Any]) -> str:

@@ -46,12 +46,14 @@ class AttachStream(asyncio.Protocol):
         on_line: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
         on_end: Callable[[str], None],
+        keep_rest: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._request = request
         self._on_line = on_line
         self._on_stderr = on_stderr
         self._on_end = on_end
+        self._keep_rest = keep_rest
         self._head = bytearray()  # the HTTP response head until it is whole
         self._header = b""  # the start of a frame header cut by a read
         self._left = 0  # payload bytes of the current frame still to come
@@ -209,6 +211,9 @@ class AttachStream(asyncio.Protocol):
         data, self._later = self._later, b""
         self._budget = len(data) + 1
         self._read_frames(data)
+        if self._keep_rest and self._partial and not self._ended:
+            line, self._partial = bytes(self._partial), bytearray()
+            self._on_line(line)
 
     def _read_lines(self, data: bytes, start: int, stop: int) -> int:
         while self._budget > 0 and (newline := data.find(b"\n", start, stop)) >= 0:
@@ -243,14 +248,15 @@ async def attach(
     on_stderr: Callable[[bytes], None],
     on_end: Callable[[str], None],
     stdin: bool = True,
+    keep_rest: bool = False,
 ) -> AttachStream:
     """Attach to a created or running container; returns when the engine has switched to the stream.
 
-    Raises ``EngineFailed``.  Nothing is lost between attach and start: the engine holds the streams open for us.
+    ``keep_rest``: what comes after the last newline is a line too.  Raises ``EngineFailed``.  Nothing is lost between attach and start: the engine holds the streams open for us.
     """
     loop = asyncio.get_running_loop()
     request = _request(engine, container, stdin=stdin)
-    stream = AttachStream(request, on_line, on_stderr, on_end)
+    stream = AttachStream(request, on_line, on_stderr, on_end, keep_rest)
     try:
         async with asyncio.timeout(ATTACH_TIMEOUT_S):
             await _connect(loop, engine, stream)

@@ -122,6 +122,8 @@ def container_config(profile: Profile, spec: SandboxSpec, image: ImageFacts | No
         AttachStdout=True,
         AttachStderr=True,
     )
+    if not spec.is_told:  # it reads an end of file
+        body |= {"AttachStdin": False, "OpenStdin": False, "StdinOnce": False}
     if spec.network_of:
         # The relay's name space, which the same profile made empty; hosts file and name come with it
         body["HostConfig"]["NetworkMode"] = f"container:{spec.network_of}"

@@ -90,12 +90,20 @@ class Sandbox:
     async def _start(self, profile: Profile, spec: SandboxSpec, on_line: Callable[[bytes], None]) -> None:
         self.id = await self._call(self._create, profile, spec)
         self._stream = await attach(
-            self._engine, self.id, on_line=on_line, on_stderr=self._stderr.feed, on_end=self._stream_ended
+            self._engine,
+            self.id,
+            on_line=on_line,
+            on_stderr=self._stderr.feed,
+            on_end=self._stream_ended,
+            stdin=spec.is_told,
+            keep_rest=spec.one_shot,
         )
         await self._call(self._begin)
         if spec.secret_files:
             with contextlib.suppress(SandboxClosed):  # it ended at once; on_exit tells how
                 self._stream.write(secretfiles.preamble(spec.secret_files))
+                if spec.one_shot:
+                    self._stream.close_stdin()
 
     def _create(self, profile: Profile, spec: SandboxSpec) -> str:
         """Runs in a worker thread."""

@@ -21,7 +21,8 @@ class SandboxSpec:
     profile's limits by name.  ``runtime``: ``runsc``, ``kata`` ...; empty: the engine's default.  ``secret_env``: names in
     ``env`` whose values must never show in what the server says on stderr.  ``network_of``: ID of the relay's container,
     whose empty network name space the sandbox joins; empty: one of its own.  ``access``: what an entry asked for beyond
-    numbers, and people agreed to.
+    numbers, and people agreed to.  ``one_shot``: a program, not a server: it is told nothing, and all that it prints is
+    its answer, a last line without an end too.
     """
 
     server: str
@@ -37,6 +38,12 @@ class SandboxSpec:
     secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
     network_of: str = ""
     access: Access = field(default_factory=Access)
+    one_shot: bool = False
+
+    @property
+    def is_told(self) -> bool:
+        """Whether anything is written to its stdin."""
+        return not self.one_shot or bool(self.secret_files)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from harbourmaster.core.digests import sha256
 from harbourmaster.core.errors import HarbourError
 from registry import addresses
 from registry.schema import ENTRY_FILE, Entry, parse_entry
+from registry.toolset import part_ref, parts
 
-READER = 3
+READER = 4
 MEDIA_TYPE = "application/vnd.harbourmaster.server+yaml"
 DigestOf = Callable[[str], str]
 """``time:1.0`` -> the digest of its image, or nothing when it was not built here."""
@@ -38,6 +39,7 @@ def read_servers(root: Path, digest_of: DigestOf) -> Iterator[EntryRecord | Unre
 
 def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord:
     digest = digest_of(entry.ref)
+    images = _images(entry, digest, digest_of)
     hosts = tuple(entry.run.network.hosts)
     return EntryRecord(
         name=entry.name,
@@ -50,7 +52,7 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
         version=entry.version,
         document=document,
         media_type=MEDIA_TYPE,
-        digest=sha256(f"{READER}\0{digest}\0".encode() + document),
+        digest=sha256(f"{READER}\0{digest}\0{images}\0".encode() + document),
         publisher=addresses.publisher_of(entry.homepage),
         licence=entry.licence,
         repository=entry.homepage,
@@ -58,7 +60,7 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
         keywords=entry.origin,
         homepage=entry.remote.url if entry.remote else "",
         tools=tuple(ToolRecord(t.name, t.description or "") for t in entry.tools),
-        images=_images(entry, digest),
+        images=images,
         permissions=Permissions(
             network="remote" if entry.remote else "hosts" if hosts else "none",
             hosts=hosts,
@@ -72,11 +74,14 @@ def record_of(entry: Entry, document: bytes, digest_of: DigestOf) -> EntryRecord
     )
 
 
-def _images(entry: Entry, digest: str) -> tuple[ImageRecord, ...]:
+def _images(entry: Entry, digest: str, digest_of: DigestOf) -> tuple[ImageRecord, ...]:
     """A publisher's image as the entry pins it, known by the manifest that lies here where it was looked into; else what
-    was built here; of tool images each."""
+    was built here; of tool images each, in the same way."""
     if entry.image:
         return (ImageRecord(entry.image, digest or entry.pinned),)
     own = (ImageRecord(entry.ref, digest),) if digest else ()
-    tools = (tool.container.image for tool in entry.tools if tool.container)
-    return own + tuple(ImageRecord(image, image.partition("@")[2]) for image in tools)
+    tools = (
+        ImageRecord(str(part.image), digest_of(part_ref(entry, name)) or part.pinned)
+        for name, part in parts(entry).items()
+    )
+    return own + tuple(tools)

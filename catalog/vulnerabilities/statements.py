@@ -1,25 +1,25 @@
-"""Not affected, because: what a person found out about one entry and one vulnerability.
-
-Justifications are those of OpenVEX 0.2.0 and CISA's "Status Justifications" (2022).
-"""
+"""Not affected, because: what a person found out about one entry and one vulnerability, here or in the entry itself."""
 
 from __future__ import annotations
 
-from sqlmodel import Session, select
+from pathlib import Path
+from typing import Final
+
+from sqlmodel import Session, col, select
 
 from catalog.entries import find_entry
 from catalog.errors import StatementInvalid
-from catalog.models import CatalogEntry, VexStatement
+from catalog.models import CatalogEntry, EntryVersion, Source, VexStatement
+from catalog.sources import ours
 from catalog.store import Store, touch
 from catalog.text import is_visible, one_line
+from harbourmaster.core.errors import HarbourError
+from registry.schema import ENTRY_FILE, parse_entry
+from registry.vex import JUSTIFICATIONS
 
-JUSTIFICATIONS = {
-    "component_not_present": "the package is not in the image",
-    "vulnerable_code_not_present": "the package is there without the vulnerable code",
-    "vulnerable_code_not_in_execute_path": "the vulnerable code never runs",
-    "vulnerable_code_cannot_be_controlled_by_adversary": "nobody hostile can reach the vulnerable code",
-    "inline_mitigations_already_exist": "something else already prevents it",
-}
+__all__ = ["JUSTIFICATIONS", "state_not_affected", "statements_on", "withdraw_statement"]
+
+REVIEWED: Final = "servers"  # the kind of source that is this project's own folder of entries
 
 
 def state_not_affected(
@@ -59,5 +59,29 @@ def _existing(session: Session, entry_name: str, vulnerability: str) -> VexState
 
 
 def statements_on(session: Session, entry: CatalogEntry) -> list[VexStatement]:
+    """What the entry says of itself, then what was said here, which counts for more."""
     query = select(VexStatement).where(VexStatement.entry_name == entry.name).order_by(VexStatement.vulnerability)
-    return list(session.exec(query))
+    return [*_of_the_entry(session, entry), *session.exec(query)]
+
+
+def _of_the_entry(session: Session, entry: CatalogEntry) -> list[VexStatement]:
+    """Only of entries that were reviewed here: another catalog's word for its own servers changes no verdict."""
+    where = (EntryVersion.entry_id == entry.id, col(EntryVersion.is_latest), Source.kind == REVIEWED)
+    query = select(EntryVersion).join(CatalogEntry, col(CatalogEntry.id) == col(EntryVersion.entry_id))
+    version = session.exec(query.join(Source, col(Source.id) == col(CatalogEntry.source_id)).where(*where)).first()
+    if version is None or version.media_type != ours.MEDIA_TYPE or b"not_affected" not in version.document:
+        return []
+    try:
+        said = parse_entry(Path(entry.name) / ENTRY_FILE, version.document).not_affected
+    except HarbourError:
+        return []
+    return [
+        VexStatement(
+            entry_name=entry.name,
+            vulnerability=each.vulnerability,
+            justification=each.because,
+            statement=each.statement,
+            author="the entry",
+        )
+        for each in said
+    ]

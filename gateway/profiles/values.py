@@ -92,7 +92,7 @@ def _configured(server: LockedServer, config: Mapping[str, Any], profile: str) -
         return {}
     values = {name: schema.get("default") for name, schema in known.items()} | dict(config)
     value = _lookup(server, values)
-    return {
+    return ({"values": values} if server.parts else {}) | {
         "command": [word for text in _config(server).get("command", ()) for word in _arguments(server, text, value)],
         "env": {name: fill(text, value) for name, text in _config(server).get("env", {}).items()},
         "filled": _repeated(known, config),

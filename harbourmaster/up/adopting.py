@@ -26,7 +26,8 @@ from harbourmaster.core.files import write_atomic
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import NameTaken
 from harbourmaster.up.host import ask
-from harbourmaster.up.locking import changes, locked_server, permissions, write
+from harbourmaster.up.locking import changes, permissions, proved_line, write
+from policies.evidence import Evidence
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.build.bases import Progress, silent
@@ -37,8 +38,9 @@ from registry.oci.remote import Remote
 from registry.pipeline import build_all
 from registry.places import adopted_dir
 from registry.schema import parse_entry
-from registry.target import asked, target_of_entry
-from registry.verify import Checked, Verifier
+from registry.target import Target, asked, target_of_entry
+from registry.toolset import is_toolset, targets
+from registry.verify import Verifier
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 
@@ -65,13 +67,13 @@ def offer(store: Store, name: str, source: str = "") -> Offer:
     document = _document(name, version.media_type, version.document)
     entry = parse_entry(Path(name) / ENTRY_FILE, document)
     published = next((image.reference for image in images if "@" in image.reference), "")
-    if entry.type == "poci" or (entry.tier == "built" and not published):
+    if entry.tier == "built" and not published:
         raise EntryUnbuildable(
             f"{name} has no image to pull (type {entry.type}, tier {entry.tier})",
-            remedy="what lies in a folder is built: hm registry build --root; tool images are only exported",
+            remedy="what lies in a folder is built: hm registry build --root",
         )
     papered = kind == "oci" and version.media_type == ours.MEDIA_TYPE
-    return Offer(entry, document, published if papered else "")
+    return Offer(entry, document, published if papered and not is_toolset(entry) else "")
 
 
 def _document(name: str, media_type: str, document: bytes) -> bytes:
@@ -101,18 +103,17 @@ def adopt(
     _require_free(settings, taken.entry)
     engine = Engine.connect(settings)
     try:
-        checked = _proved(settings, engine, taken, progress)
+        line, proved = _proved(settings, engine, taken, progress)
     finally:
         engine.close()
     lock = read_lock(settings.lock_file)
-    profile = Profile.load().digest
-    line = locked_server(taken.entry, checked.evidence, profile_digest=profile, enabled=_starts(taken.entry))
     for each in (*permissions(taken.entry), *changes(lock.get(line.name), line, lock)):
         say(each)
     if not ask(f"add {line.name} like this?", yes=yes):
         raise NotAgreed("nothing was changed: nobody said yes", remedy="say y at the prompt, or give --yes")
     _keep(settings, taken, line)
-    record_evidence(store, checked.evidence)
+    for evidence in proved:
+        record_evidence(store, evidence)
     return line
 
 
@@ -147,7 +148,9 @@ def _starts(entry: Entry) -> bool:
     return not entry.needs_configuration
 
 
-def _proved(settings: Settings, engine: Engine, taken: Offer, progress: Progress) -> Checked:
+def _proved(
+    settings: Settings, engine: Engine, taken: Offer, progress: Progress
+) -> tuple[LockedServer, list[Evidence]]:
     layout, entry = OciLayout(settings.oci_dir), taken.entry
     if taken.image:
         progress(entry.name, f"pull {taken.image}", 0.2)
@@ -155,8 +158,17 @@ def _proved(settings: Settings, engine: Engine, taken: Offer, progress: Progress
     else:
         _survey(settings, engine, taken, progress)
     verifier = Verifier(layout, engine, TrustPolicy.load(settings), PolicySet.load(settings))
+    proved: list[Evidence] = []
+
+    def check(target: Target) -> Evidence:
+        proved.append(verifier.check(target, load=True).evidence)
+        return proved[-1]
+
     # The person who is asked below sees each relaxation with its reason; no answer, no lock.
-    return verifier.check(target_of_entry(entry, approved=asked(entry)), load=True)
+    agreed = asked(entry)
+    several = targets(entry, approved=agreed) if is_toolset(entry) else None
+    profile, wanted = Profile.load().digest, several or [target_of_entry(entry, approved=agreed)]
+    return proved_line(entry, wanted, check, profile_digest=profile, enabled=_starts(entry)), proved
 
 
 def _survey(settings: Settings, engine: Engine, taken: Offer, progress: Progress) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,11 @@ from gateway.review import review
 from harbourmaster.core.settings import Settings
 from policies.errors import AttestationMissing
 from policies.evidence import Evidence
+from registry.oneshot import listing_of_tools
 from registry.schema import Entry
+from registry.target import Target
+from registry.templates import splices
+from registry.toolset import containers, is_toolset, part_name, set_digest
 
 _SHOWN = ("tier", "version", "image", "signer", "profile", "run")  # beside the listing; the rest follows from these
 
@@ -40,6 +44,54 @@ def locked_server(entry: Entry, evidence: Evidence, *, profile_digest: str, enab
         listing=listing,
         run=run_settings(entry),
     )
+
+
+def locked_toolset(
+    entry: Entry, evidence: Mapping[str, Evidence], *, profile_digest: str, enabled: bool
+) -> LockedServer:
+    """The line of an entry with an image for each tool; ``evidence`` by part.  What it offers is what the entry says."""
+    for part in evidence.values():
+        if part.sbom is None:
+            raise AttestationMissing(
+                f"{entry.name}: the image {part.image} has no SBOM", remedy=f"run: hm registry build {entry.name}"
+            )
+    listing = listing_of_tools(entry)
+    signers = {part.signature.signer for part in evidence.values() if part.signature}
+    return LockedServer(
+        name=entry.name,
+        tier=entry.tier,
+        version=entry.version,
+        image=set_digest(part.image for part in evidence.values()),
+        image_id=set_digest(part.image_id for part in evidence.values()),
+        signer=", ".join(sorted(signers)) or "nobody; each image is pinned by digest",
+        sbom=", ".join(sorted(part.sbom.digest for part in evidence.values() if part.sbom)),
+        profile=profile_digest,
+        pin=pin_of(listing),
+        enabled=enabled,
+        listing=listing,
+        run=run_settings(entry) | _tools(entry, evidence),
+    )
+
+
+def _tools(entry: Entry, evidence: Mapping[str, Evidence]) -> dict[str, Any]:
+    """A sandbox for each call; ``values``: what templates beside a call's own arguments stand for."""
+    tools = {}
+    for name, container in containers(entry).items():
+        part = part_name(entry.name, container.image)
+        tool = {"part": part, "image": evidence[part].image}
+        tools[name] = tool | {"command": list(container.command)} | ({"user": container.user} if container.user else {})
+    defaults = {name: spec.default for name, spec in entry.config.parameters.items()}
+    return {"tools": tools, "ephemeral": "call", "values": defaults}
+
+
+def proved_line(
+    entry: Entry, targets: Iterable[Target], check: Callable[[Target], Evidence], *, profile_digest: str, enabled: bool
+) -> LockedServer:
+    """The lock's line from evidence gathered now, for one image or for several.  Raises what ``check`` raises."""
+    found = {target.part: check(target) for target in targets}
+    if is_toolset(entry):
+        return locked_toolset(entry, found, profile_digest=profile_digest, enabled=enabled)
+    return locked_server(entry, found[""], profile_digest=profile_digest, enabled=enabled)
 
 
 def as_approved(line: LockedServer, before: LockedServer | None, *, fresh: bool) -> LockedServer:
@@ -77,6 +129,10 @@ def permissions(entry: Entry) -> list[str]:
     lines = [f"  network: {', '.join(run.network.hosts) or 'none'}"]
     lines += [f"  secret: {secret.name} ({secret.description})" for secret in entry.config.secrets]
     lines += [f"  more than usual: {k} {v.value}, because: {v.reason}" for k, v in run.sandbox if v is not None]
+    for name, container in containers(entry).items():
+        lines.append(f"  the tool {name} runs {container.image}, {' '.join(container.command) or 'as it is'}")
+        if any(splices(text) for text in container.command):
+            lines.append("    whoever calls it chooses all of its program's options")
     return [f"{entry.about.title} ({entry.name}), tier {entry.tier}", *lines]
 
 

@@ -13,13 +13,15 @@ from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.host import ask
-from harbourmaster.up.locking import changes, locked_server, permissions, write
+from harbourmaster.up.locking import changes, permissions, proved_line, write
 from harbourmaster.up.remote import relisted
+from policies.evidence import Evidence
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.oci.layout import OciLayout
 from registry.places import find_entry
-from registry.target import asked, target_of
+from registry.target import Target, asked
+from registry.toolset import targets_of
 from registry.verify import Verifier
 from sandbox.engine import Engine
 from sandbox.profile import Profile
@@ -69,9 +71,13 @@ def proved(settings: Settings, engine: Engine | None, name: str, lock: Lock) -> 
     entry = find_entry(settings, name)
     verifier = Verifier(OciLayout(settings.oci_dir), engine, TrustPolicy.load(settings), PolicySet.load(settings))
     # Whoever agrees to the lock sees each relaxation in it, with its reason
-    checked = verifier.check(target_of(settings, name, approved=asked(entry)), load=engine is not None)
+    targets = targets_of(settings, name, approved=asked(entry))
     enabled = lock[name].enabled if name in lock else not entry.needs_configuration
-    line = locked_server(entry, checked.evidence, profile_digest=Profile.load().digest, enabled=enabled)
+
+    def check(target: Target) -> Evidence:
+        return verifier.check(target, load=engine is not None).evidence
+
+    line = proved_line(entry, targets, check, profile_digest=Profile.load().digest, enabled=enabled)
     return replace(line, granted=lock[name].granted) if name in lock else line
 
 
