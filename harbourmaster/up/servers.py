@@ -16,7 +16,7 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import ListingChanged
 from harbourmaster.up.host import Host, ask, install_packages
-from harbourmaster.up.locking import as_approved, changes, locked_server, locked_toolset, run_settings, write
+from harbourmaster.up.locking import as_approved, changes, locked_server, run_settings, write
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
