@@ -37,8 +37,7 @@ from harbourmaster.core.settings import Settings
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, AdmittedSet, Admitter
-from registry.build.coderunner import code_target
-from registry.build.relay import RELAY, relay_target
+from registry.build.ours import RELAY, code_target, relay_target
 from registry.entry import ENTRY_FILE
 from registry.errors import ImageNotFound
 from registry.oci.layout import OciLayout

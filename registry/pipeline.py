@@ -16,13 +16,15 @@ from policies.keys import SigningKey
 from registry import survey
 from registry.build.bases import Progress, silent
 from registry.build.builder import BuildContext, Inputs, build, current
-from registry.build.container import BUILDERS, sweep
+from registry.build.container import sweep
 from registry.build.errors import BuildFailed
 from registry.build.network import detect
 from registry.build.records import BuildRecord
 from registry.build.underway import BUILDS
 from registry.papers import are_attached, paper
+from registry.programs import Part
 from registry.schema import Entry
+from registry.toolset import is_toolset, parts, require_fixed_programs, set_digest
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 
@@ -37,6 +39,7 @@ class BuildResult:
     image_id: str = ""  # in the engine
     fresh: bool = False
     error: HarbourError | None = None
+    parts: Mapping[str, Part] | None = None  # by name (registry.toolset), where each tool has an image of its own
 
 
 def build_all(
@@ -88,6 +91,8 @@ class _Run:
 
     def existing(self, entry: Entry) -> BuildResult | None:
         """The result when there is nothing to do; None when there is, problems included."""
+        if is_toolset(entry):
+            return self._toolset(entry, [self._existing_part(part, name) for name, part in parts(entry).items()])
         try:
             record = self._record(entry)
             if record is None or not self._is_papered(entry, record):
@@ -97,8 +102,43 @@ class _Run:
         image_id = next((i for i in (record.config, record.manifest) if i in self._in_engine), "")
         return self._result(entry, record, image_id, fresh=False) if image_id else None
 
+    def _existing_part(self, part: Entry, name: str) -> BuildResult | None:
+        try:
+            record = survey.current(part, self._root, self._context, self._records, name)
+            if record is None or not survey.is_papered(self._context.layout, record, self._key, name):
+                return None
+        except (HarbourError, OSError):
+            return None
+        image_id = next((i for i in (record.config, record.manifest) if i in self._in_engine), "")
+        return self._result(part, record, image_id, fresh=False) if image_id else None
+
+    def _toolset(self, entry: Entry, found: list[BuildResult | None]) -> BuildResult | None:
+        """Several images as one result; None when one of them is missing."""
+        results = [result for result in found if result is not None]
+        if len(results) < len(found):
+            return None
+        manifest, image_id = set_digest(r.manifest for r in results), set_digest(r.image_id for r in results)
+        images = {name: (r.manifest, r.image_id) for name, r in zip(parts(entry), results, strict=True)}
+        fresh = any(r.fresh for r in results)
+        return BuildResult(entry.name, entry.version, manifest, image_id, fresh, parts=images)
+
+    def _make_toolset(self, entry: Entry) -> BuildResult:
+        results = [self._make_part(entry, part, name) for name, part in parts(entry).items()]
+        made = self._toolset(entry, list(results))
+        assert made is not None
+        return made
+
+    def _make_part(self, entry: Entry, part: Entry, name: str) -> BuildResult:
+        built, record = survey.fetch(part, self._root, self._context, name)
+        require_fixed_programs(entry, part, self._context.layout, built.manifest)
+        if not survey.is_papered(self._context.layout, record, self._key, name):
+            record = survey.survey_part(part, built, record, self._context, self._key, name)
+        return self._result(part, record, built.image_id, fresh=True)
+
     def make(self, entry: Entry) -> BuildResult:
         try:
+            if is_toolset(entry):
+                return self._make_toolset(entry)
             surveyed = entry.tier == "community"
             built, record = (
                 survey.fetch(entry, self._root, self._context)

@@ -24,6 +24,7 @@ from registry.build.ours import RELAY
 from registry.entry import ENTRY_FILE, Entry
 from registry.places import entry_folder
 from registry.schema import load_entry
+from registry.toolset import is_toolset
 from registry.trial import own_secrets
 from sandbox.engine import Engine
 from sandbox.learn.authority import Authority
@@ -54,6 +55,8 @@ def learn_now(settings: Settings, wishes: Wishes) -> None:
     """Raises ``LearnFailed`` and what reading, admitting and starting raise; then the entry is as it was."""
     path = (wishes.root / wishes.name if wishes.root else entry_folder(settings, wishes.name)) / ENTRY_FILE
     entry = load_entry(path.parent)
+    if is_toolset(entry):
+        raise LearnFailed(f"{entry.name} runs a program for each call, which is not learnt from", remedy="try: hm call")
     asks = calls(settings, entry, wishes.words)
     learning = learning_of(wishes)
     audit = AuditLog(settings.audit_dir)

@@ -16,7 +16,7 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import ListingChanged
 from harbourmaster.up.host import Host, ask, install_packages
-from harbourmaster.up.locking import as_approved, changes, locked_server, run_settings, write
+from harbourmaster.up.locking import as_approved, changes, locked_server, locked_toolset, run_settings, write
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
@@ -30,6 +30,7 @@ from registry.oci.layout import OciLayout
 from registry.pipeline import BuildResult, build_all
 from registry.schema import Entry, load_entries
 from registry.target import Target, target_of
+from registry.toolset import is_toolset, parts, target_of_part
 from registry.verify import Checked, OnLink, Verifier
 from sandbox.engine import Engine
 from sandbox.profile import Profile
@@ -121,7 +122,7 @@ class _Witness(Verifier):
         self, target: Target, *, deep: bool = False, load: bool = False, on_link: OnLink | None = None
     ) -> Checked:
         checked = super().check(target, deep=deep, load=load, on_link=on_link)
-        self.seen[target.name] = checked
+        self.seen[target.part or target.name] = checked
         return checked
 
 
@@ -153,14 +154,21 @@ def _admit_all(
     profile = Profile.load().digest
     audit = AuditLog(settings.audit_dir)
     try:
-        admitter = Admitter(settings, verifier, audit, lambda name: _target(settings, name, lock, results[name]))
+        admitter = Admitter(settings, verifier, audit, lambda name: _target(settings, name, lock, _of(results, name)))
         return [s for entry in entries if (s := _admit(entry, admitter, verifier, lock, profile, prepared))]
     finally:
         audit.close()
 
 
+def _of(results: dict[str, BuildResult], name: str) -> BuildResult:
+    return results[name.partition("/")[0]]
+
+
 def _target(settings: Settings, name: str, lock: dict[str, LockedServer], result: BuildResult) -> Target:
     """What this very run built may replace what the lock names; anything else must still be what was locked."""
+    server = name.partition("/")[0]
+    if server != name:
+        return target_of_part(settings, name, locked=not result.fresh)
     locked = lock[name].image if name in lock and not result.fresh else ""
     return target_of(settings, name, locked=locked)
 
@@ -174,6 +182,8 @@ def _admit(
     prepared: Prepared,
 ) -> LockedServer | None:
     """The server's new line for the lock, or None when the old one stands or it may not run."""
+    if is_toolset(entry):
+        return _admit_toolset(entry, admitter, verifier, lock, profile, prepared)
     try:
         admitted = admitter.admit(entry.name)
         before = lock.get(entry.name)
@@ -192,3 +202,25 @@ def _admit(
     except HarbourError as e:
         prepared.failed[entry.name] = e
         return None
+
+
+def _admit_toolset(
+    entry: Entry,
+    admitter: Admitter,
+    verifier: _Witness,
+    lock: dict[str, LockedServer],
+    profile: str,
+    prepared: Prepared,
+) -> LockedServer | None:
+    """As ``_admit``, for a server whose tools have images of their own: all of them, or none."""
+    try:
+        for part in parts(entry):
+            admitter.forget(part)  # so that the chain is walked, and its evidence is seen
+            admitter.admit(part)
+        evidence = {part: verifier.seen[part].evidence for part in parts(entry)}
+        line = locked_toolset(entry, evidence, profile_digest=profile, enabled=not entry.needs_configuration)
+    except HarbourError as e:
+        prepared.failed[entry.name] = e
+        return None
+    prepared.ready[entry.name] = AdmittedImage(entry.name, line.image, line.image_id, "", (), cached=False)
+    return as_approved(line, lock.get(entry.name), fresh=entry.name in prepared.fresh)
