@@ -62,10 +62,12 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
         self._stages: dict[str, str] = {}
         stage = TextColumn("{task.fields[stage]}", style="dim", markup=False)
-        name = TextColumn(f"{{task.fields[server]:<{_NAME}}}")
         bar = min(_BAR, console.width - _NAME - _REST)
-        wide = (BarColumn(bar_width=bar), stage, TimeElapsedColumn())
-        self._bars = Progress(_Mark(), name, *(wide if bar >= _LEAST else (stage,)), console=console)
+        if bar >= _LEAST:
+            name = TextColumn(f"{{task.fields[server]:<{_NAME}}}")
+            self._bars = Progress(_Mark(), name, BarColumn(bar_width=bar), stage, TimeElapsedColumn(), console=console)
+        else:
+            self._bars = Progress(_Mark(), TextColumn("{task.fields[server]}"), stage, console=console)
 
     def __enter__(self) -> _Bars:
         self._bars.start()
