@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
@@ -107,12 +108,12 @@ def _mmdebstrap(target: Path, log: LogTail) -> None:
     argv += ['--aptopt=APT::Install-Recommends "false"', *(f"--dpkgopt={line}" for line in _SLIM)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "LC_ALL": "C.UTF-8"}
     BUILDS.require_wanted()
-    # A session of its own: when it is told to stop, it sends SIGHUP to its whole process group.
+    # A process group of its own: told to stop, it sends SIGHUP to all of its group.
     process = subprocess.Popen(
         [*argv, SUITE, str(target)], stderr=subprocess.PIPE, env=environment, start_new_session=True
     )
     assert process.stderr is not None
-    with BUILDS.held(process.terminate), process.stderr as stream:
+    with BUILDS.held(lambda: _interrupt(process)), process.stderr as stream:
         for line in stream:
             log.feed(line)
         status = process.wait()
@@ -122,6 +123,12 @@ def _mmdebstrap(target: Path, log: LogTail) -> None:
             f"mmdebstrap could not make the Debian base (status {status}):\n{log.text()}",
             remedy="check the Debian mirror and the machine's proxy settings, and that debian-archive-keyring is installed",
         )
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """As Ctrl-C at a terminal would: parent and children at once.  The parent alone would wait for its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
 
 
 def package_layer(
