@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from gateway import sdk
 from gateway.errors import BadRequest
+from gateway.limits import LIMITS
+from gateway.messages import encode
 from gateway.protocol import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -136,6 +138,7 @@ def envelope(params: Any, method: str, headers: Callable[[str], str | None] | No
         raise BadRequest("the envelope's protocol version must be a string", rpc=INVALID_PARAMS)
     require_modern(version)
     capabilities = meta[CLIENT_CAPABILITIES_META_KEY]
+    check_introduction(meta.get(CLIENT_INFO_META_KEY), capabilities)
     level = meta.get(LOG_LEVEL_META_KEY)
     return Envelope(
         version,
@@ -143,6 +146,14 @@ def envelope(params: Any, method: str, headers: Callable[[str], str | None] | No
         capabilities if isinstance(capabilities, dict) else {},
         level if level in LOG_LEVELS else None,
     )
+
+
+def check_introduction(*said: Any) -> None:
+    """What a client says about itself is kept while it is there; raises ``BadRequest`` for more than anybody has to say."""
+    if len(encode(said)) > LIMITS.introduction_bytes:
+        raise BadRequest(
+            f"Invalid params: client and capabilities may have {LIMITS.introduction_bytes} bytes", rpc=INVALID_PARAMS
+        )
 
 
 def check_headers(headers: Callable[[str], str | None], method: str, params: dict[str, Any], version: Any) -> None:

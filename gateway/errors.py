@@ -181,6 +181,10 @@ class TooManyCalls(LimitError):
     code = "gateway.too_many_calls"
 
 
+class TooManySubscriptions(LimitError):
+    code = "gateway.too_many_subscriptions"
+
+
 class TooManySessions(LimitError):
     code = "gateway.too_many_sessions"
 

@@ -18,12 +18,21 @@ from gateway.authorization.errors import ApprovalDenied
 from gateway.calls import ASKED, NOWHERE, Call, Outlet
 from gateway.downstream import Downstream
 from gateway.dynamic.tools import OURS
-from gateway.errors import BadRequest, CallCancelled, CallTimeout, NoChannel, ServerExited, wire_error
+from gateway.errors import (
+    BadRequest,
+    CallCancelled,
+    CallTimeout,
+    NoChannel,
+    ServerExited,
+    TooManySubscriptions,
+    wire_error,
+)
 from gateway.gatekeeper import Gatekeeper
 from gateway.index import Index, Route
 from gateway.interceptors.errors import ArgumentsInvalid
 from gateway.interview import interview, wants_input
 from gateway.leases import Leases
+from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
@@ -185,6 +194,8 @@ class Forwarder:
                 await upstream.pins.require(call.method, route.name, client.capabilities)
             if call.turn.done():  # cancelled while the sandbox started
                 return await call.turn
+            if call.method == "resources/subscribe":
+                _check_room(upstream, route)
             if upstream.modern and call.method in SUBSCRIPTIONS:
                 return await _subscribed(upstream, call.method, route, self._timeout)
             self._send(client, call, upstream, body)
@@ -287,6 +298,7 @@ class Forwarder:
                 raise ApprovalDenied(f"{route.public} wants a person's yes, which a stream cannot wait for")
             upstream = await self._connection(client, server, "resources/subscribe")
             await upstream.pins.require("resources/subscribe", route.name, client.capabilities)
+            _check_room(upstream, route)
             if upstream.modern:
                 reply = await _subscribed(upstream, "resources/subscribe", route, self._timeout)
             else:
@@ -370,6 +382,15 @@ async def _subscribed(upstream: Upstream, method: str, route: Route, timeout: fl
             return {"jsonrpc": "2.0", "error": {"code": METHOD_NOT_FOUND, "message": message}}
     _note_subscription(method, route, upstream)
     return reply
+
+
+def _check_room(upstream: Upstream, route: Route) -> None:
+    """Subscriptions are kept while their sandbox lives.  Raises ``TooManySubscriptions``."""
+    if len(upstream.subscriptions) >= LIMITS.subscriptions or len(route.name) > LIMITS.uri_bytes:
+        raise TooManySubscriptions(
+            f"a client may subscribe to {LIMITS.subscriptions} resources of a server, of {LIMITS.uri_bytes} characters each",
+            remedy="unsubscribe from some",
+        )
 
 
 def _note_subscription(method: str, route: Route, upstream: Upstream) -> None:

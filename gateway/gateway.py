@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from gateway.dynamic.code import Scripts
 from gateway.dynamic.conversation import Conversations
 from gateway.dynamic.find import Catalog
 from gateway.dynamic.own import OwnTools
-from gateway.errors import CallCancelled
+from gateway.errors import CallCancelled, TooManySessions
 from gateway.forward import Forwarder
 from gateway.gatekeeper import Gatekeeper
 from gateway.happenings import Happenings
@@ -237,7 +238,7 @@ class Gateway:
         return session, modern
 
     def modern_client(self, principal: Principal, client_info: Any, view: View | None = None) -> ModernClient:
-        """Over HTTP: whoever calls under this profile, principal and client name, until idle."""
+        """Over HTTP: whoever calls under this profile, principal and client name, until idle.  Raises ``TooManySessions``."""
         view = view or self.view(DEFAULT)
         name = client_info.get("name") if isinstance(client_info, dict) else None
         key = (view.name, principal.key, name if isinstance(name, str) else "")
@@ -246,12 +247,25 @@ class Gateway:
             self.close(client)
             client = None
         if client is None:
+            self._make_way()
             loop = asyncio.get_running_loop()
             client = ModernClient(principal, "\0".join(key), loop, view, by_connection=False)
             self._modern[key] = client
         client.principal = principal
         client.used = client.loop.time()
         return client
+
+    def _make_way(self) -> None:
+        """A client chooses its own name, and could be a new one with every request: as ``Sessions.to_evict``."""
+        if len(self._modern) < LIMITS.sessions:
+            return
+        of = Counter(client.principal.key for client in self._modern.values())
+        free = [(key, client) for key, client in self._modern.items() if not client.busy]
+        if not free:
+            raise TooManySessions(f"{LIMITS.sessions} clients are here", remedy="end some, or wait")
+        key, client = min(free, key=lambda each: (-of[each[1].principal.key], each[1].used))
+        self.close(client)
+        del self._modern[key]
 
     def close(self, client: Session | ModernClient) -> None:
         """The client left: its sandboxes end, its calls fail."""

@@ -22,6 +22,9 @@ class Limits:
     questions: int = 32  # of one call's server that wait for the client's answers
     questions_per_session: int = 256  # likewise, of all servers of a handshake session
     question_bytes: int = 16 << 20  # that they may have together: one line of a server's, with an image in it
+    introduction_bytes: int = 64 << 10  # of what a client says about itself; kept for as long as it is there
+    subscriptions: int = 1024  # to resources of one server, by one client
+    uri_bytes: int = 8 << 10  # of a resource that is subscribed to; kept likewise
     backlog_notice_bytes: int = 1 << 20  # of those notifications, together
     write_buffer_bytes: int = 1 << 16  # a message larger than this waits until the server reads
     admission_recheck_s: float = 10.0  # how old a verdict may be before a call asks again

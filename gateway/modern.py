@@ -71,6 +71,11 @@ class ModernClient(Downstream):
         super().enter(call, request_id if self._by_connection else self._entered)
 
     @property
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self.calls or self.listeners or self._parked)
+
+    @property
     def in_use(self) -> bool:
         recently = self.loop.time() - self.used < LIMITS.session_idle_s
         return bool(self.leases or self.calls or self.listeners or self._parked or (self.own is not None and recently))

@@ -68,6 +68,7 @@ class Router:
     def _initialize(self, session: Session, params: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(params.get("protocolVersion"), str):
             raise BadRequest("Invalid params: protocolVersion must be a string", rpc=INVALID_PARAMS)
+        eras.check_introduction(params.get("clientInfo"), params.get("capabilities"))
         version = session.begin(params)
         self._forwarder.expect(session)
         return self._forwarder.offered(session).initialize_result(version)

@@ -32,6 +32,7 @@ SERVER_REQUESTS = {
 # Of the tasks that a client makes of such requests (2025-11-25, utilities/tasks); a list would show other servers' tasks
 TASK_REQUESTS = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
 
+MAX_TASK: Final = 1024  # characters of a task's id
 SHARE: Final = LIMITS.sessions * 7 // 8  # of all sessions, for one principal at most
 
 
@@ -139,8 +140,10 @@ class Session(Downstream):
     def _told(self, upstream: Upstream, server_id: RequestId, reply: dict[str, Any]) -> None:
         result = reply.get("result")
         task = result.get("task") if isinstance(result, dict) else None
-        if isinstance(task, dict) and isinstance(task.get("taskId"), str):
-            upstream.asked_tasks.add(task["taskId"])
+        named = task.get("taskId") if isinstance(task, dict) else None
+        room = len(upstream.asked_tasks) < LIMITS.tasks_per_client
+        if isinstance(named, str) and len(named) <= MAX_TASK and room:
+            upstream.asked_tasks.add(named)
         upstream.answer(server_id, reply)
 
     async def ask(self, call: Call, method: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -226,6 +226,8 @@ class Upstream:
         self.tasks = {**{k: v for k, v in self.tasks.items() if v > self.loop.time()}, name: until}
         if call.progress_token is not None:
             self._task_tokens[call.upstream_id] = call.progress_token
+            while len(self._task_tokens) > LIMITS.tasks_per_client:
+                del self._task_tokens[next(iter(self._task_tokens))]
 
     def _new_id(self) -> int:
         ours = self._next_id

@@ -23,6 +23,7 @@ from policies.authorization import ASKED, Caller, CallPolicies, Decision, Thing
 
 _REMEMBERED: Final = 64  # sets of rights, the newest
 _WANTED: Final = 4096  # decisions in one set; resources can be named without end
+_LONG: Final = 512  # characters of a name that is not remembered: callers choose those of resources
 
 
 Held = Mapping[str, frozenset[tuple[str, str]]]  # server -> (kind, its own name) of what is not as it was locked
@@ -140,7 +141,8 @@ class Authorizer:
         wanted = self._thing(rights.index, kind, route)
         context = request(client, method, params) if rights.policies.conditional else ASKED
         decision = rights.policies.decide(rights.caller, action, wanted, context)
-        if decision.constant and method != "completion/complete" and len(rights.decisions) < _WANTED:
+        known = method != "completion/complete" and len(route.name) <= _LONG and len(rights.decisions) < _WANTED
+        if decision.constant and known:
             rights.decisions[method, route.server, route.name] = decision
         return decision
 

@@ -258,7 +258,11 @@ class HttpEdge:
             return
         if body["method"] == "subscriptions/listen" and not self._guard.accepts(headers)[1]:
             raise HttpRefusal(406, "http.accept", "subscriptions/listen answers with text/event-stream")
-        client = self._gateway.modern_client(caller.principal, envelope.client_info, caller.view)
+        try:
+            client = self._gateway.modern_client(caller.principal, envelope.client_info, caller.view)
+        except HarbourError as e:
+            await send_body(send, 503, error_message(body["id"], e))
+            return
         client.adopt(envelope)
         message, code = await self._modern_reply(client, body, scope, outlet)
         refused = self._refused(caller, code, outlet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -190,3 +191,53 @@ def test_arguments_of_everyday_length_are_shown_whole() -> None:
     from gateway.authorization.approvals import _shown
 
     assert json.loads(_shown({"arguments": {"a": "b" * 100}})) == {"a": "b" * 100}
+
+
+async def test_a_client_that_goes_by_thousands_of_names_takes_nobody_else_s_place(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.gateway.LIMITS", replace(LIMITS, sessions=20))
+    quiet, greedy = Principal("quiet", "q"), Principal("greedy", "g")
+    first = gateway.modern_client(quiet, {"name": "one"})
+    for number in range(100):
+        gateway.modern_client(greedy, {"name": str(number)})
+    assert len(gateway._modern) <= 20
+    assert gateway.modern_client(quiet, {"name": "one"}) is first
+
+
+@pytest.mark.parametrize("part", ["clientInfo", "capabilities"])
+async def test_who_has_too_much_to_say_about_themselves_is_not_listened_to(
+    http: Http, gateway: Gateway, part: str
+) -> None:
+    large = {"x": "y" * LIMITS.introduction_bytes}
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+    reply = await http.request(body=rpc("initialize", {**hello, part: large}))
+    assert reply.json["error"]["code"] == -32602
+    assert len(gateway.sessions) == 0
+    prefix = "io.modelcontextprotocol/"
+    meta = {f"{prefix}clientInfo" if part == "clientInfo" else f"{prefix}clientCapabilities": large}
+    modern = await http.modern("tools/list", {"_meta": meta})
+    assert modern.json["error"]["code"] == -32602
+    assert gateway._modern == {}
+
+
+async def test_decisions_about_names_that_callers_make_up_are_not_kept_for_ever(http: Http, gateway: Gateway) -> None:
+    session = await http.initialize()
+    for number in range(3):
+        assert "result" in await http.call(session, "resources/read", {"uri": f"note://by/{number}" + "x" * 3000})
+    [client] = list(gateway.sessions)
+    assert all(len(name) < 1000 for _, _, name in client.rights.decisions)
+
+
+async def test_subscriptions_are_so_many_and_so_long(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.forward.LIMITS", replace(LIMITS, subscriptions=3, uri_bytes=100))
+    session = await http.initialize()
+
+    async def code(uri: str) -> Any:
+        reply = await http.call(session, "resources/subscribe", {"uri": uri})
+        return reply.get("error", {}).get("data", {}).get("code")
+
+    assert await code("note://by/" + "x" * 100) == "gateway.too_many_subscriptions"
+    assert [await code(f"note://by/{n}") for n in range(4)] == [None] * 3 + ["gateway.too_many_subscriptions"]
+    await http.call(session, "resources/unsubscribe", {"uri": "note://by/1"})
+    assert await code("note://by/4") is None
