@@ -123,6 +123,28 @@ def _change(key: str, was: Any, now: Any) -> list[str]:
     return [f"~ {key}", f"    was: {shown[0]}", f"    now: {shown[1]}"]
 
 
+def asks_for_more(before: LockedServer, after: LockedServer) -> bool:
+    """Whether ``after`` may touch anything that ``before`` may not: hosts, private addresses, limits, relaxations, secrets, user."""
+    was, now = before.run, after.run
+    for part in ("hosts", "private"):
+        if set(_network(now).get(part) or ()) - set(_network(was).get(part) or ()):
+            return True
+    limits = was.get("limits") or {}
+    if any(name not in limits or value > limits[name] for name, value in (now.get("limits") or {}).items()):
+        return True
+    asked = was.get("asked") or {}
+    if any(asked.get(name) != item for name, item in (now.get("asked") or {}).items() if name not in limits):
+        return True
+    known = {secret["name"] for secret in was.get("secrets") or ()}
+    more = {secret["name"] for secret in now.get("secrets") or ()} - known
+    return bool(more) or was.get("user", "") != now.get("user", "")
+
+
+def _network(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = run.get("network")
+    return found if isinstance(found, dict) else {}
+
+
 def permissions(entry: Entry) -> list[str]:
     """What it may touch, in plain words, for whoever is asked to agree to it."""
     run = entry.run

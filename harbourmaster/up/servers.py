@@ -16,7 +16,7 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import ListingChanged
 from harbourmaster.up.host import Host, ask, install_packages
-from harbourmaster.up.locking import as_approved, changes, locked_server, locked_toolset, run_settings, write
+from harbourmaster.up.locking import as_approved, asks_for_more, changes, locked_server, locked_toolset, run_settings, write
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
@@ -127,18 +127,22 @@ class _Witness(Verifier):
 
 
 def accept(line: LockedServer, lock: dict[str, LockedServer], prepared: Prepared, *, yes: bool, say: Say) -> bool:
-    """Whether ``line`` may go into the lock.  What a server that was locked before offers changes only when a person agrees."""
+    """Whether ``line`` may go into the lock.  What a server that was locked before offers, and what it may touch beyond
+    what it did, changes only when a person agrees."""
     before = lock.get(line.name)
-    if before is None or before.pin == line.pin:
+    if before is None:
         return True
-    say(f"{line.name} was built anew and offers something else than was locked:")
+    wider = before.pin == line.pin
+    if wider and not asks_for_more(before, line):
+        return True
+    say(f"{line.name} {'wants' if wider else 'was built anew and offers'} something else than was locked:")
     for each in changes(before, line, lock):
         say(f"  {each}")
     if ask(f"serve {line.name} as it is now?", yes=yes):
         return True
     prepared.ready.pop(line.name, None)
     prepared.failed[line.name] = ListingChanged(
-        f"{line.name} offers something else than was locked, and nobody agreed to it",
+        f"{line.name} {'wants' if wider else 'offers'} something else than was locked, and nobody agreed to it",
         remedy=f"look at it, then accept it: hm lock diff {line.name}, hm lock update {line.name}",
     )
     return False

@@ -178,6 +178,35 @@ def test_a_rebuilt_server_that_offers_something_else_needs_a_yes(
     assert silent == []
 
 
+HOSTS = {"network": {"hosts": ["api.example.com:443"], "private": []}}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"network": {"hosts": ["api.example.com:443", "evil.example:443"], "private": []}},
+        {"network": {**HOSTS["network"], "private": ["api.example.com:443"]}},
+        {**HOSTS, "limits": {"memory_mb": 4096}},
+        {**HOSTS, "asked": {"writable": {"value": ["/cache"], "reason": "keeps parsed pages there"}}},
+        {**HOSTS, "secrets": [{"name": "github.token", "env": "GITHUB_TOKEN", "as": "env", "required": False}]},
+        {**HOSTS, "user": "1000:1000"},
+    ],
+    ids=["hosts", "private", "limits", "asked", "secrets", "user"],
+)
+def test_a_server_that_wants_to_touch_more_than_was_locked_needs_a_yes_though_it_offers_the_same(
+    run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an update of the starter catalog: nobody who reads only tools would see where they may now connect."""
+    before, after = locked("alpha", run=HOSTS), locked("alpha", run=run)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    prepared, said = Prepared(ready={"alpha": object()}), []  # type: ignore[dict-item]
+    assert not accept(after, {"alpha": before}, prepared, yes=False, say=said.append)
+    assert prepared.failed["alpha"].code == "lock.listing_changed"
+    assert "  ~ run" in said
+    assert accept(after, {"alpha": before}, Prepared(), yes=True, say=said.append)
+    assert accept(before, {"alpha": after}, Prepared(), yes=False, say=said.append) or "user" in run, "less needs none"
+
+
 def test_a_verdict_that_expired_does_not_undo_an_approval_but_a_new_build_does() -> None:
     before = locked("alpha", {**locked("alpha").listing, "tools": [tool("approved")]})
     proved = locked("alpha")
