@@ -6,7 +6,7 @@ Source: docs/reference/api/openapi.yaml of github.com/modelcontextprotocol/regis
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import orjson
 from sqlmodel import Session, col, select
@@ -69,6 +69,20 @@ def set_status(
         )
         import_offers(store, source, [record], complete=False, now=now)
     return _served(store, name, version)
+
+
+def published(store: Store) -> list[dict[str, Any]]:
+    """``{name, version, status, is_latest, published_at}`` of every version that was published here, by name, the newest first."""
+    query = (
+        select(CatalogEntry.name, EntryVersion)
+        .join(EntryVersion, col(EntryVersion.entry_id) == col(CatalogEntry.id))
+        .join(Source, col(Source.id) == col(CatalogEntry.source_id))
+        .where(Source.kind == KIND, EntryVersion.media_type == MEDIA_TYPE)
+        .order_by(CatalogEntry.name, col(EntryVersion.published_at).desc(), col(EntryVersion.id).desc())
+    )
+    keys = ("version", "status", "is_latest", "published_at")
+    with store.reading() as session:
+        return [{"name": name} | {key: getattr(version, key) for key in keys} for name, version in session.exec(query)]
 
 
 def _record(

@@ -13,6 +13,7 @@ from harbourmaster.core.settings import Settings
 from web.access import Access
 from web.docks import Docks
 from web.jobs import Jobs, Say
+from web.logins import Login, Logins
 from web.models import Models
 
 
@@ -42,6 +43,13 @@ class Harbour:
     """A starter server: built, papered, verified and locked, as `hm up --servers NAME` does.  Minutes."""
     adopt: Callable[[str, Say], None]
     """A server of another catalog: pulled, verified and locked, as `hm catalog add NAME --yes` does.  Minutes."""
+    log_in: Callable[[str, Login], None]
+    """A remote server, and the way that its authorization server's answer comes back: as `hm server login`.  Minutes."""
+    connect: Callable[[str, Login], None]
+    """A remote server of the catalog, connected to, listed and locked: as `hm server add NAME --yes`.  Minutes."""
+    log_out: Callable[[str], str]
+    """As `hm server logout`; what was done, in words."""
+    logins: Logins
     jobs: Jobs
     record: Callable[[Mapping[str, Any]], None]
     """On the audit, on disk, before it is done."""

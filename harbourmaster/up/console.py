@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from catalog.search.embedder import HttpEmbedder
@@ -12,13 +12,15 @@ from catalog.store import Store
 from catalog.upkeep import Upkeep
 from gateway.held import HeldFiles, approved
 from gateway.lock import read_lock
+from gateway.remote.oauth.grant import Grant
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.settings import Settings
-from harbourmaster.up import relocking
-from harbourmaster.up.adopting import adopt
+from harbourmaster.up import relocking, remote
+from harbourmaster.up.adopting import adopt, adopt_remote, offer
 from harbourmaster.up.doctor import examine
 from harbourmaster.up.report import status_report
 from harbourmaster.up.servers import prepare
+from registry.places import find_entry
 from sandbox.engine import Engine
 from web.access import Access
 from web.connecting import places
@@ -26,7 +28,9 @@ from web.docks import Docks
 from web.errors import Stale
 from web.harbour import Harbour, HeldServer
 from web.jobs import Jobs, Say
+from web.logins import Login, Logins
 from web.models import Models
+from web.reach import is_remote_entry
 from web.stock import Stock
 from web.underway import underway
 
@@ -52,6 +56,10 @@ def composed_console(settings: Settings) -> Iterator[Harbour]:
                 approve=lambda name, pin: approve(settings, name, pin),
                 build=lambda name, say: build(settings, name, say),
                 adopt=lambda name, say: take_over(settings, store, name, say),
+                log_in=lambda name, login: log_in(settings, name, login),
+                connect=lambda name, login: connect(settings, store, name, login),
+                log_out=lambda name: remote.logout(settings, name),
+                logins=Logins(),
                 jobs=Jobs(),
                 record=lambda facts: record(settings, facts),
                 docks=docks,
@@ -101,6 +109,29 @@ def build(settings: Settings, name: str, say: Say) -> None:
 def take_over(settings: Settings, store: Store, name: str, say: Say) -> None:
     """As `hm catalog add NAME --yes`: the person has seen what it may touch and pressed the button."""
     adopt(settings, store, name, say, yes=True, progress=lambda server, stage, fraction: say(stage))
+
+
+class Visit(remote.Login):
+    """A person who is in the console, and comes back to it."""
+
+    def __init__(self, login: Login) -> None:
+        super().__init__(lambda url: None)
+        self._login = login
+
+    @contextlib.asynccontextmanager
+    async def redirect(self, before: Grant | None) -> AsyncIterator[Login]:
+        yield self._login
+
+
+def log_in(settings: Settings, name: str, login: Login) -> None:
+    remote.login_now(settings, name, Visit(login))
+
+
+def connect(settings: Settings, store: Store, name: str, login: Login) -> None:
+    """The person has seen where it is and what it is sent, and pressed the button."""
+    if not is_remote_entry(settings, name):
+        adopt_remote(settings, offer(store, name), lambda line: None, yes=True)
+    remote.add(settings, find_entry(settings, name), lambda line: None, Visit(login), yes=True)
 
 
 def record(settings: Settings, facts: Mapping[str, Any]) -> None:

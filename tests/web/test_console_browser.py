@@ -27,6 +27,9 @@ PAGES = (
     "/connect",
     "/settings",
     "/submit",
+    "/publish",
+    "/remote",
+    "/folders",
 )
 
 

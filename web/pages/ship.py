@@ -50,6 +50,7 @@ def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
         "verdict": verdict(found["server"], advisories=advisories),
         "config": _config(harbour, name) if found["locked"] else {},
         "job": harbour.jobs.of(name),
+        "login": harbour.logins.of(name),
         "justifications": JUSTIFICATIONS,
         "starter": deeds.is_starter(harbour.settings, name),
         "connections": connecting.connections(
