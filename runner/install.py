@@ -24,7 +24,8 @@ class InstallFailed(UnavailableError):
 
 
 def is_installed() -> bool:
-    return importlib.util.find_spec("llama_cpp") is not None
+    """The engine, and Pillow, with which it reads pictures."""
+    return all(importlib.util.find_spec(module) is not None for module in ("llama_cpp", "PIL"))
 
 
 def install(say: Callable[[str], None], *, jobs: int = 0) -> None:

@@ -44,7 +44,8 @@ class Session:
     view: view.View
     lines: Lines
     reader: Reader = field(default_factory=Reader)
-    choose: bool = True  # which tools and how the first round goes, where nobody said it
+    choose: bool = True  # which tools: nobody said it
+    named: frozenset[str] = frozenset()  # tools that a person named in another way: they are offered
 
     async def turn(self, text: str) -> Report:
         agent = self._for(text)
@@ -60,7 +61,7 @@ class Session:
     def _for(self, task: str) -> Agent:
         """The agent with the tools that the model can read about, and told whether it must begin with one."""
         box, choice = self.agent.box, self.agent.first_choice
-        used = frozenset(c["function"]["name"] for m in self.messages for c in m.get("tool_calls", []))
+        used = self.named | {c["function"]["name"] for m in self.messages for c in m.get("tool_calls", [])}
         offered = offer(box.tools, task, room=self.reader.room if self.choose else 0, used=used)
         if offered.chosen:
             self.view.note(offered.line())
@@ -150,7 +151,9 @@ async def opened(settings: Settings, wanted: Wanted, *, quiet: bool) -> AsyncIte
                 _choice(wanted.tool_choice),
                 wanted.parallel,
             )
-            yield Session(agent, transcript, messages, view.View(quiet=quiet), lines, reader, not wanted.tools)
+            yield Session(
+                agent, transcript, messages, view.View(quiet=quiet), lines, reader, not wanted.tools, _named(wanted)
+            )
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,10 @@ async def _model(settings: Settings, wanted: Wanted) -> AsyncIterator[tuple[Chat
 
 def _parameters(runner: Runner, name: str) -> int:
     return count(runner.store.find(name).config.parameters) if runner.store.has(name) else 0
+
+
+def _named(wanted: Wanted) -> frozenset[str]:
+    return frozenset([*parse_fixed(wanted.fixed), _choice(wanted.tool_choice).removeprefix("=")])
 
 
 def _name(wanted: Wanted) -> str:
