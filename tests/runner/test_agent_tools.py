@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
+from harbourmaster.core.settings import Settings
 from runner.agent.events import Tool
 from runner.agent.reader import Reader, count, read_facts
 from runner.agent.relevance import SHARE, estimate, named, offer, rank, words
+from tests.gateway import backend
+from tests.gateway.harness import World, locked, serving
+from tests.runner.conftest import Server
 
 TIME = Tool("get_current_time", "Get current time in a specific timezone")
 CONVERT = Tool("convert_time", "Convert time between timezones")
@@ -89,3 +99,50 @@ def test_sizes_are_read() -> None:
     assert [count(t) for t in ("135M", "1.71B", "7 B", "", None, "large", 12)] == [
         135_000_000, 1_710_000_000, 7_000_000_000, 0, 0, 0, 12
     ]  # fmt: skip
+
+
+# -- the command, a gateway with more than the model can read, and the starter model
+
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+MANY = [backend.tool("counter", inputSchema=NOTHING), *(backend.tool(f"part_{i}") for i in range(60))]
+for _tool in MANY[1:]:
+    _tool["description"] = "Looks after one of the parts of the machine, whatever it is that it needs. " * 8
+
+
+@pytest.mark.slow
+async def test_a_task_that_would_not_fit_with_all_tools_is_done_with_those_that_it_names(
+    settings: Settings, server: Server
+) -> None:
+    world = World(
+        {"alpha": locked("alpha", backend.listing("alpha", tools=MANY), run={"command": [json.dumps({"tools": MANY})]})}
+    )
+    async with serving(settings, world) as (_, http):
+        environment = {
+            **os.environ,
+            "HM_HOME": str(settings.home),
+            "HM_GATEWAY_URL": http.url,
+            "HM_GATEWAY_TOKEN": http.token,
+            "HM_MODEL_URL": server.url,
+        }
+        words = [
+            "Count with the counter.",
+            "--approve",
+            "always",
+            "--rounds",
+            "2",
+            "--tokens",
+            "120",
+            "--temperature",
+            "0",
+            "--json",
+        ]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "harbourmaster", "agent", "run", *words,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+        )  # fmt: skip
+        out, err = await process.communicate()
+    said = json.loads(out)
+    assert "1 of 61 tools are offered" in err.decode()
+    assert "has to begin with a tool" in err.decode()
+    assert (said["calls"], said["code"]) == (1, ""), said
+    assert [call["tool"] for call in world.calls()] == ["counter"]
