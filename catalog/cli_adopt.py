@@ -9,6 +9,7 @@ import typer
 
 from catalog.cli_output import console, print_json
 from catalog.cli_store import Json, opened
+from harbourmaster.core.program import as_typed
 
 
 def add(
@@ -27,11 +28,17 @@ def add(
         taken = offer(store, name, source)
         if taken.entry.remote is not None:
             adopt_remote(settings, taken, say, yes=yes)
-            console().print(f"{taken.entry.name} is known; connect to it with: hm server add {taken.entry.name}")
+            console().print(
+                as_typed(f"{taken.entry.name} is known; connect to it with: hm server add {taken.entry.name}")
+            )
             return
         line = adopt(settings, store, name, say, source=source, yes=yes, progress=view)
     if as_json:
         print_json(dataclasses.asdict(line) | {"shown": lines})
     else:
-        state = "is served" if line.enabled else f"is locked; it needs configuration: hm server inspect {line.name}"
+        state = (
+            "is served"
+            if line.enabled
+            else as_typed(f"is locked; it needs configuration: hm server inspect {line.name}")
+        )
         console().print(f"{line.name} {state}")

@@ -14,6 +14,7 @@ from rich.table import Table
 from catalog.importer import ImportReport
 from catalog.search.documents import Card
 from catalog.search.searcher import SearchPage
+from harbourmaster.core.program import as_typed
 
 MAX_SHOWN = 20
 
@@ -107,7 +108,7 @@ def print_report(report: ImportReport) -> None:
             )
         )
         if len(report.not_runnable) > MAX_SHOWN:
-            out.print(f"... and {len(report.not_runnable) - MAX_SHOWN} more: hm catalog ls --held")
+            out.print(as_typed(f"... and {len(report.not_runnable) - MAX_SHOWN} more: hm catalog ls --held"))
     if report.findings:
         out.print("\nfindings: " + ", ".join(f"{code} {n}" for code, n in sorted(report.findings.items())))
 

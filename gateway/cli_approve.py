@@ -26,6 +26,8 @@ def ls(as_json: Annotated[bool, typer.Option("--json", help="machine-readable")]
     if as_json:
         print(json.dumps(held, indent=2))
         return
+    if not held:
+        print("no call waits for a yes")
     for facts in held:
         print(f"{facts['id']}  {visible(_what(facts))}")
         for because in facts["because"]:

@@ -11,6 +11,7 @@ import typer
 from gateway.cli_complete import servers
 from gateway.cli_output import columns
 from gateway.lock import read_lock
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -33,7 +34,10 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="the lock itself")
         (s.name, "enabled" if s.enabled else "disabled", s.image[:19], s.signer[:40], s.profile[:19], s.pin[:19])
         for _, s in sorted(locked.items())
     ]
-    sys.stdout.write(columns(("SERVER", "STATE", "IMAGE", "SIGNER", "PROFILE", "PIN"), rows))
+    header = ("SERVER", "STATE", "IMAGE", "SIGNER", "PROFILE", "PIN")
+    sys.stdout.write(
+        columns(header, rows) if rows else as_typed("nothing is locked yet: hm up builds the starter servers\n")
+    )
 
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="agree to what is shown")]

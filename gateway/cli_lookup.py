@@ -66,6 +66,10 @@ def find(lock: Mapping[str, LockedServer], text: str, tools: list[Tool] | None =
 
 
 def _unknown(lock: Mapping[str, LockedServer], text: str) -> ToolUnknown:
+    if not lock:
+        return ToolUnknown(
+            f"no tool named {text}: no server is built yet", remedy="build the starter servers: hm up --detach"
+        )
     off = next((t for t in tools_of(lock, disabled=True) if text in (t.dotted, t.public, t.wire_name)), None)
     if off is not None:
         return ToolUnknown(f"{off.dotted} belongs to a disabled server", remedy=f"hm server enable {off.server}")

@@ -22,6 +22,7 @@ from gateway.profiles.values import schemas, variant
 from gateway.profiles.view import DEFAULT
 from harbourmaster.core.errors import HarbourError, UsageError
 from harbourmaster.core.files import write_atomic
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.secrets import SecretId
 from harbourmaster.core.settings import Settings
 
@@ -81,8 +82,8 @@ def create(
     path = ProfileFiles(settings.profiles_dir).create(name, profile)
     print(f"{name} is served at /mcp/{name} ({path})")
     if not servers and not dynamic:
-        print(f"  it has no servers yet: hm profile add {name} SERVER")
-    print(f"  connect a client: hm client connect CLIENT --profile {name}")
+        print(as_typed(f"  it has no servers yet: hm profile add {name} SERVER"))
+    print(as_typed(f"  connect a client: hm client connect CLIENT --profile {name}"))
 
 
 @app.command("show")
@@ -107,8 +108,8 @@ def _page(body: dict[str, Any]) -> str:
     ]
     if rows:
         lines += ["", columns(("SERVER", "TOOLS", "SETTINGS", "STATE"), rows).rstrip()]
-    lines += [f"not in the lock: {absent} (hm up --servers {absent})" for absent in body["absent"]]
-    lines += [f"to mend {s['name']}: {s['problem']['remedy']}" for s in body["servers"] if s["problem"]]
+    lines += [as_typed(f"not in the lock: {absent} (hm up --servers {absent})") for absent in body["absent"]]
+    lines += [as_typed(f"to mend {s['name']}: {s['problem']['remedy']}") for s in body["servers"] if s["problem"]]
     return "\n".join(lines) + "\n"
 
 
@@ -232,7 +233,7 @@ def config(
     _edit(settings, name, change)
     print(f"{server} is configured in {name}")
     for stored in sorted(set(secrets.values())):
-        print(f"  its value, once: {SecretId(server, stored).set_command}")
+        print(as_typed(f"  its value, once: {SecretId(server, stored).set_command}"))
 
 
 def _complain(server: LockedServer, rules: ServerRules, profile: str) -> None:
@@ -242,7 +243,7 @@ def _complain(server: LockedServer, rules: ServerRules, profile: str) -> None:
     except HarbourError as e:
         if e.code != "profile.config_missing":
             raise
-        sys.stderr.write(f"{e.message}; {e.remedy}\n")
+        sys.stderr.write(as_typed(f"{e.message}; {e.remedy}\n"))
 
 
 def _parameters(server: LockedServer, rules: ServerRules) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli_output import columns
 from gateway.cli_secret_names import declarations, server_of
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.redaction import IN_USE
 from harbourmaster.core.secrets import SecretId, SecretStore
 from harbourmaster.core.secrets.errors import SecretInvalid
@@ -92,7 +93,7 @@ def ls(server: Server = "", as_json: Annotated[bool, typer.Option("--json", help
     shown = [[row[key] or "" for key in ("server", "name", "state", "kept", "changed", "given_as")] for row in rows]
     sys.stdout.write(columns(header, shown) if rows else "no secrets, and no server that wants any\n")
     wanted = [SecretId(row["server"], row["name"]) for row in rows if row["state"] == "missing"]
-    sys.stdout.write("".join(f"set it: {each.set_command}\n" for each in wanted))
+    sys.stdout.write(as_typed("".join(f"set it: {each.set_command}\n" for each in wanted)))
 
 
 @app.command("passphrase")
@@ -119,7 +120,7 @@ class _Given:
         """The value, from where it was said to come; asked for on a terminal."""
         if self.value is not None:
             IN_USE.add([self.value])
-            sys.stderr.write(ON_COMMAND_LINE)
+            sys.stderr.write(as_typed(ON_COMMAND_LINE))
             return self.value
         value = _stdin() if self.stdin else self._asked(secret)
         IN_USE.add([value])
@@ -170,7 +171,11 @@ def _place(held: Held) -> str:
 
 
 def _say_when(secret: SecretId) -> None:
-    sys.stderr.write(f"the next sandbox of {secret.server} gets it; end running ones with: hm sandbox stop\n")
+    sys.stderr.write(
+        as_typed(
+            f"the next sandbox of {secret.server} gets it; end running ones (hm sandbox ps) with: hm sandbox stop NAME\n"
+        )
+    )
 
 
 def _rows(settings: Settings, store: SecretStore) -> list[dict[str, Any]]:

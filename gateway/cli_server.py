@@ -18,6 +18,7 @@ from gateway.cli_remote import add, login, logout
 from gateway.grants import change_grants
 from gateway.lock import LockedServer, read_lock, update_lock
 from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.secrets import SecretId, SecretStore, declared_from, missing
 from harbourmaster.core.settings import Settings
 from sandbox.access import explained
@@ -51,7 +52,7 @@ def ls(as_json: Json = False) -> None:
         for _, s in sorted(lock.items())
     ]
     header = ("SERVER", "STATE", "TIER", "VERSION", "TOOLS", "IMAGE")
-    sys.stdout.write(columns(header, rows) if rows else "no servers yet: hm up builds the starter servers\n")
+    sys.stdout.write(columns(header, rows) if rows else as_typed("no servers yet: hm up builds the starter servers\n"))
     _say_missing(needs[s.name] for s in lock.values() if s.enabled)
 
 
@@ -137,7 +138,9 @@ def _say_where_served(settings: Settings, names: list[str]) -> None:
     for profile, found in ProfileFiles(settings.profiles_dir).load_all().items():
         for name in names:
             if isinstance(found, Profile) and name in found.servers:
-                sys.stderr.write(f"the profile {profile} still serves {name}: hm profile remove {profile} {name}\n")
+                sys.stderr.write(
+                    as_typed(f"the profile {profile} still serves {name}: hm profile remove {profile} {name}\n")
+                )
 
 
 def _missing(settings: Settings, server: LockedServer) -> list[SecretId]:
@@ -163,7 +166,7 @@ def _state(server: LockedServer, needs: list[SecretId]) -> str:
 
 def _say_missing(needs: Iterable[list[SecretId]]) -> None:
     for secret in (each for some in needs for each in some):
-        sys.stderr.write(f"{secret.server} does not start without {secret.name}; run: {secret.set_command}\n")
+        sys.stderr.write(as_typed(f"{secret.server} does not start without {secret.name}; run: {secret.set_command}\n"))
 
 
 def _known(lock: dict[str, LockedServer], name: str) -> LockedServer:

@@ -12,6 +12,7 @@ import typer
 from gateway.principals import SCOPES
 from gateway.tokens import DEFAULT, KEPT, TokenInfo, TokenStore
 from harbourmaster.core.errors import UsageError
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -45,6 +46,8 @@ def ls(as_json: Annotated[bool, typer.Option("--json", help="machine-readable")]
     if as_json:
         print(json.dumps([_row(t) for t in tokens], indent=2))
         return
+    if not tokens:
+        print(as_typed("no tokens yet: hm token show makes the default one"))
     width = max((len(t.name) for t in tokens), default=4)
     for token in tokens:
         print(f"{token.name:<{width}}  {token.created}  sha256:{token.sha256[:12]}  {_may(token)}")

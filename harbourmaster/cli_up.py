@@ -95,12 +95,14 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([f.as_dict() for f in findings], indent=2))
     else:
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("", "What", "Found", "What to do"):
-            table.add_column(column, overflow="fold")
+        # The remedy below what was found, not beside it: both are sentences, and 80 columns are not wide.
+        table = Table.grid(padding=(0, 2, 0, 0))
         for f in findings:
-            table.add_row(MARKS[f.level], f.name, escape(f.text), escape(as_typed(f.remedy)))
-        Console().print(table)
+            remedy = f"\n[bold]→[/] {escape(as_typed(f.remedy))}" if f.remedy else ""
+            table.add_row(MARKS[f.level], f.name, f"{escape(f.text)}{remedy}")
+        Console(highlight=False).print(table)
+        odd = sum(1 for f in findings if f.level != "ok")
+        say("everything is as it should be" if not odd else f"{odd} of {len(findings)} things to look at")
     if any(f.level == "missing" for f in findings):
         raise typer.Exit(1)
 

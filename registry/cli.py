@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 from registry.cli_publish import publish
 from registry.cli_submit import check, new, update
@@ -78,7 +79,7 @@ def lint(names: Names = None, as_json: Json = False, root: Root = None) -> None:
         for each in advice:
             sys.stderr.write(f"{each}\n  consider: {each.remedy}\n")
         for problem in problems:
-            sys.stderr.write(f"{problem.message}\n  what to do: {problem.remedy}\n")
+            sys.stderr.write(as_typed(f"{problem.message}\n  what to do: {problem.remedy}\n"))
         counted = f"{len(found)} entries checked, {sum(1 for f in found if f.problems)} with problems"
         print(counted + (f", {len(advice)} remarks" if advice else ""))
     if problems:
@@ -132,7 +133,7 @@ def _print_results(results: list[Any], as_json: bool) -> None:
     Console().print(table)
     for r in results:
         if r.error:
-            sys.stderr.write(f"error [{r.error.code}]: {r.error.message}\n  what to do: {r.error.remedy}\n")
+            sys.stderr.write(as_typed(f"error [{r.error.code}]: {r.error.message}\n  what to do: {r.error.remedy}\n"))
 
 
 @app.command("test")
@@ -204,7 +205,7 @@ def show(name: Name, as_json: Json = False, root: Root = None) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in _facts(entry).items():
         table.add_row(key, escape(value))
-    for key, value in (image or {"image": f"not built; run: hm registry build {name}"}).items():
+    for key, value in (image or {"image": as_typed(f"not built; run: hm registry build {name}")}).items():
         table.add_row(key, value)
     Console().print(table)
 

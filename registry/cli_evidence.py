@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harbourmaster.core.files import write_atomic
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 from policies.evidence import Evidence
 from policies.keys import SigningKey
@@ -62,7 +63,9 @@ def export(
     statement = statement_of(layout, evidence, verifier.policies.digest, key)
     if output.suffix == ".json":
         write_atomic(output, statement)
-        typer.echo(f"{output}: {evidence.name}, image {evidence.image}; check it with: hm verify --offline {output}")
+        typer.echo(
+            as_typed(f"{output}: {evidence.name}, image {evidence.image}; check it with: hm verify --offline {output}")
+        )
         return
     export_to(layout, evidence, verifier.requirement(target), output, tag=target.ref, statement=statement)
     typer.echo(f"{output}: {evidence.name}, image {evidence.image}; {output / 'README.txt'} says how to check it")

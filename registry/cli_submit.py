@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harbourmaster.core.errors import UsageError
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 from registry.places import writable_dir
 
@@ -85,8 +86,8 @@ def new(
         return
     print(written.folder)
     for line in (*found.notes, *written.left):
-        print(f"  to do: {line}")
-    print(f"  then: hm registry test {written.folder.name}, and open a pull request")
+        print(as_typed(f"  to do: {line}"))
+    print(as_typed(f"  then: hm registry test {written.folder.name}, and open a pull request"))
 
 
 def _asked_origin() -> tuple[str, str]:
@@ -194,7 +195,7 @@ def update(
         ]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif not write and any(p.newer for p in proposals):
-        print("take it with: hm registry update --write")
+        print(as_typed("take it with: hm registry update --write"))
 
 
 def _folders(place: Path, names: list[str]) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from harbourmaster.core import logs
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import RUNNER_PORT, Settings
 from runner import cli_compose, cli_files
 from runner.cli_output import model_rows, print_json, print_table, until
@@ -71,7 +72,7 @@ def ls(as_json: Json = False, quiet: Annotated[bool, typer.Option("-q", help="on
         columns = ["MODEL NAME", "PARAMETERS", "QUANTIZATION", "ARCHITECTURE", "MODEL ID", "CREATED", "CONTEXT", "SIZE"]
         rows = model_rows(models, lambda m: runner.context_of(m) if m.config.format == "gguf" else "")
         rows += [[r.name, "", "", "", r.url, "", str(r.context or ""), ""] for r in runner.remotes.all()]
-        print_table(columns, rows, "no models yet: hm model pull ai/smollm2, or hm model starter")
+        print_table(columns, rows, as_typed("no models yet: hm model pull ai/smollm2, or hm model starter"))
 
 
 @app.command()
@@ -238,7 +239,7 @@ def status(as_json: Json = False, url: Url = "") -> None:
     if as_json:
         print_json(body)
         return
-    engine = "installed" if body["engine_installed"] else "not installed (run: hm model setup)"
+    engine = "installed" if body["engine_installed"] else as_typed("not installed (run: hm model setup)")
     rows = [
         ["engine", engine],
         ["runner", f"answers at {client.url}" if running else f"does not answer at {client.url}"],

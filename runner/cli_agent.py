@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 from runner.agent.budget import Budget
 from runner.agent.wanted import Wanted
@@ -145,7 +146,7 @@ def ls(as_json: Json = False) -> None:
          printable(short(r.task)[:60])]
         for r in found
     ]  # fmt: skip
-    print_table(["RUN", "MODEL", "OUTCOME", "TASK"], rows, "no runs yet: hm agent run TASK")
+    print_table(["RUN", "MODEL", "OUTCOME", "TASK"], rows, as_typed("no runs yet: hm agent run TASK"))
 
 
 @app.command()

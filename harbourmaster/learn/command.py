@@ -14,6 +14,7 @@ from gateway.lock import read_lock
 from harbourmaster.compose import LiveAdmitter
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.files import write_atomic
+from harbourmaster.core.program import as_typed
 from harbourmaster.core.redaction import IN_USE
 from harbourmaster.core.secrets import SecretStore
 from harbourmaster.core.settings import Settings
@@ -84,7 +85,7 @@ def learn_now(settings: Settings, wishes: Wishes) -> None:
         write_atomic(wishes.record, written.encode(), mode=0o600)
     _tell(learnt, as_json=wishes.as_json)
     if apply(path, learnt, yes=wishes.yes):
-        sys.stderr.write(f"{path} is changed; have it served like this: hm lock update {wishes.name}\n")
+        sys.stderr.write(as_typed(f"{path} is changed; have it served like this: hm lock update {wishes.name}\n"))
 
 
 def learning_of(wishes: Wishes) -> Learning:

@@ -120,6 +120,7 @@ def check_builder(settings: Settings) -> Iterator[Finding]:
 
 
 def check_certificates(settings: Settings) -> Iterator[Finding]:
+    used: dict[str, list[str]] = {}
     for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
         value = os.environ.get(name)
         if value and not Path(value).is_file():
@@ -127,7 +128,9 @@ def check_certificates(settings: Settings) -> Iterator[Finding]:
                 "certificates", "missing", f"{name} names {value}, which is not a file", f"correct or unset {name}"
             )
         elif value:
-            yield Finding("certificates", "ok", f"{name}={value} is used in builds and in no image")
+            used.setdefault(value, []).append(name)
+    for value, names in used.items():
+        yield Finding("certificates", "ok", f"{value} ({', '.join(names)}) is used in builds and is in no image")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -128,7 +128,11 @@ class OciLayout:
             for entry in self.index.read():
                 if entry.annotations.get(media.REF_NAME) == ref:
                     return entry.digest
-        raise ImageNotFound(f"no image {ref} in {self.path}", remedy="build it (hm registry build) or pull it", ref=ref)
+        raise ImageNotFound(
+            f"no image {ref} in {self.path}",
+            remedy="build it: hm up for the starter servers, hm registry build NAME for one",
+            ref=ref,
+        )
 
     def tags(self) -> dict[str, str]:
         """Name -> manifest digest."""
