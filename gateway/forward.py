@@ -210,7 +210,9 @@ class Forwarder:
         if reply is ASKED and isinstance(client, ModernClient):
             if call.part_of is not None and call.part_of.whole:
                 upstream.cancel(call, "nobody can be asked")
-                raise NoChannel(f"{route.public} asks a person, which a script cannot wait for", remedy="call it with mcp-exec")
+                raise NoChannel(
+                    f"{route.public} asks a person, which a script cannot wait for", remedy="call it with mcp-exec"
+                )
             return {"jsonrpc": "2.0", "result": client.park(call, body["method"], body["params"])}
         if upstream.modern and isinstance(client, Session) and wants_input(reply):
             reply = await interview(client, call, body, reply)

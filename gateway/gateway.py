@@ -65,7 +65,9 @@ log = logging.getLogger("gateway")
 SERVER_INFO: dict[str, Any] = {"name": "harbourmaster", "title": "Harbourmaster", "version": version("harbourmaster")}
 
 HABITS_FILE = "pool.json"
-AHEAD_S = 3.0  # after the start, what only some calls need is loaded before one does: clients that waited for us go first
+AHEAD_S = (
+    3.0  # after the start, what only some calls need is loaded before one does: clients that waited for us go first
+)
 
 Servers = Mapping[str, LockedServer]
 
@@ -309,7 +311,9 @@ class Gateway:
         interrupted for it."""
         if held is not self._gate.authorizer.held:
             self._gate.authorizer.held = held
-            self._announce_lists(client for client in self.clients() if isinstance(client, ModernClient) or client.stream is not NOWHERE)
+            self._announce_lists(
+                client for client in self.clients() if isinstance(client, ModernClient) or client.stream is not NOWHERE
+            )
 
     def _announce_lists(self, clients: Iterable[Session | ModernClient]) -> None:
         for client in clients:
