@@ -22,7 +22,7 @@ from registry.errors import SignatureMissing
 from runner.api.http import Events, json_body, json_response
 from runner.api.pulling import pulling
 from runner.configuration import parse_keep_alive
-from runner.errors import ModelInUse, RequestInvalid, Unsupported
+from runner.errors import ModelInUse, QueueFull, RequestInvalid, Unsupported
 from runner.service import Runner
 from runner.store import archive, fetch, reference, transfer
 from runner.store.package import repackage
@@ -30,11 +30,13 @@ from runner.store.store import Model, ModelStore
 
 BACKEND = "llama.cpp"
 FOLLOW_S = 0.25  # between two looks at the logs
+UPLOADS = 2  # archives that come in at one time: each keeps a thread waiting for its sender
 
 
 class Docker:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._uploads = 0
 
     async def root(self, _request: Request) -> Response:
         return PlainTextResponse("Harbourmaster's model runner is running\n")
@@ -90,7 +92,13 @@ class Docker:
             raise SignatureMissing(
                 "models here come signed from a registry: trust.yaml has rules for them", remedy="hm model pull NAME"
             )
-        model = await _load(self._runner.store, request, request.query_params.get("name", ""))
+        if self._uploads >= UPLOADS:
+            raise QueueFull(f"{UPLOADS} models are being loaded from archives", remedy="wait until one is done")
+        self._uploads += 1
+        try:
+            model = await _load(self._runner.store, request, request.query_params.get("name", ""))
+        finally:
+            self._uploads -= 1
         return Response(_line("success", f"Model loaded: {model.id}"), media_type="application/json")
 
     async def repackage(self, request: Request) -> Response:
