@@ -14,6 +14,7 @@ KEEP_S = 30.0  # getaddrinfo tells no time to live; most public ones are 60 s or
 MAX_ADDRESSES = 8  # tried at most: a name may have hundreds
 MAX_NAMES = 1024
 THREADS = 16
+THIS_MACHINE = {"model-runner.docker.internal": "127.0.0.1"}  # the model runner, as Docker's containers name it
 AT_ONCE = 4  # look-ups of one sandbox: a quarter of the threads
 
 Look = Callable[[str, int], Awaitable[list["Place"]]]
@@ -49,6 +50,8 @@ class Resolver:
 
 
 def _places(host: str, port: int) -> list[Place]:
+    if host in THIS_MACHINE:
+        return [Place(socket.AF_INET, THIS_MACHINE[host], port)]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as e:
