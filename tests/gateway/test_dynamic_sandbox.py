@@ -192,15 +192,16 @@ print(os.getuid(), [line.split()[1] for line in open("/proc/self/status") if lin
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("kept = [bytearray(1 << 20) for _ in range(4096)]", "memory"),
+        ("kept = b'x' * (1 << 32)", "memory"),
         ("import os\nos.write(1, b'x' * 100_000_000)", "longer than"),
         ("print('x' * 100_000)", "dynamic.code_stopped"),
         ("result('x' * 100_000)", "dynamic.code_stopped"),
         ("while True: pass", "dynamic.code_stopped"),
-        ("full = open('/tmp/full', 'wb')\nwhile True: full.write(bytes(1 << 20))", "No space left"),
+        ("full = open('/tmp/full', 'wb')\nwhile True: full.write(bytes(1 << 20))", "File too large"),
+        ("for n in range(4096): open(f'/tmp/{n}', 'wb').write(bytes(1 << 20))", "No space left"),
         ("import os, time\nwhile True: os.fork() or time.sleep(60)", "BlockingIOError"),
     ],
-    ids=["memory", "wire", "output", "result", "time", "space", "processes"],
+    ids=["memory", "wire", "output", "result", "time", "file", "space", "processes"],
 )
 async def test_a_script_that_takes_more_than_it_may_ends_alone_and_says_why(
     served: tuple[Gateway, Http], own_engine: Engine, script: str, said: str
