@@ -37,7 +37,7 @@ def call(
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[key=value ...]", help="key:=JSON for raw JSON; - reads a JSON object"),
+        typer.Argument(metavar="key=value", help="key:=JSON for raw JSON; - reads a JSON object"),
     ] = None,
     args_file: Annotated[str, typer.Option(help="a file with the arguments as a JSON object")] = "",
     profile: Annotated[str, typer.Option(help="as this profile's clients would: its tools, values and limits")] = "",

@@ -54,7 +54,7 @@ def diff(name: Annotated[str, typer.Argument(help="a server; default: each", aut
 
 @app.command("update")
 def update(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="servers; default: all locked")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="servers; default: all locked")] = None,
     yes: Yes = False,
 ) -> None:
     """Verify images anew and lock what is proved, after showing what changes."""

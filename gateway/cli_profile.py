@@ -68,7 +68,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 @app.command("create")
 def create(
     name: Name,
-    servers: Annotated[list[str] | None, typer.Argument(metavar="[SERVER...]")] = None,
+    servers: Annotated[list[str] | None, typer.Argument(metavar="SERVER")] = None,
     title: Annotated[str, typer.Option(help="one line for people")] = "",
     dynamic: Annotated[bool, typer.Option("--dynamic", help="clients find and add servers themselves")] = False,
 ) -> None:
@@ -146,9 +146,7 @@ def set_(
 @app.command("add")
 def add(
     name: Name,
-    servers: Annotated[
-        list[str], typer.Argument(metavar="SERVER...", help="names, or globs over enabled ones: 'git*'")
-    ],
+    servers: Annotated[list[str], typer.Argument(metavar="SERVER", help="names, or globs over enabled ones: 'git*'")],
     allow: Globs = None,
     deny: Globs = None,
     allow_prompt: Prompts = None,
@@ -181,7 +179,7 @@ def add(
 
 
 @app.command("remove")
-def remove(name: Name, servers: Annotated[list[str], typer.Argument(metavar="SERVER...")]) -> None:
+def remove(name: Name, servers: Annotated[list[str], typer.Argument(metavar="SERVER")]) -> None:
     """Take servers out of the profile."""
 
     def change(body: CommentedMap) -> None:
@@ -202,7 +200,7 @@ def remove(name: Name, servers: Annotated[list[str], typer.Argument(metavar="SER
 def config(
     name: Name,
     server: Server,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="key:=JSON for raw JSON")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="key=value", help="key:=JSON for raw JSON")] = None,
     unset: Annotated[list[str] | None, typer.Option(metavar="KEY", help="forget this value; repeatable")] = None,
     secret: Annotated[
         list[str] | None, typer.Option(metavar="NAME=STORED", help="give it another of its stored secrets")

@@ -33,7 +33,7 @@ app.command("logout")(logout)
 Json = Annotated[bool, typer.Option("--json", help="machine-readable")]
 Names = Annotated[
     list[str],
-    typer.Argument(metavar="NAME...", help="servers in the lock; see: hm server ls", autocompletion=servers),
+    typer.Argument(metavar="NAME", help="servers in the lock; see: hm server ls", autocompletion=servers),
 ]
 
 

@@ -30,7 +30,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 @app.command("show")
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help=f"one of {', '.join(KEPT)}; others are not kept")
+        str, typer.Argument(metavar="NAME", help=f"one of {', '.join(KEPT)}; others are not kept")
     ] = DEFAULT,
 ) -> None:
     """Print a token that is kept, alone on a line; it is made on first use.  The default one may do everything."""

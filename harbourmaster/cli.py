@@ -14,8 +14,10 @@ from typing import Any
 import typer
 
 from harbourmaster.cli_completion import VARIABLE, words_typed
+from harbourmaster.cli_help import in_words
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.program import as_typed
+from harbourmaster.core.program import name as program_name
 from harbourmaster.core.redaction import IN_USE
 
 # name -> (module:attribute, one line of help).  A group's module is imported only when that group is used, so that
@@ -124,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit status 0 done, 1 refused or failed, 2 usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        build_app(_named(arguments))(args=arguments, prog_name="hm")
+        command = in_words(typer.main.get_command(build_app(_named(arguments))))
+        command(args=arguments, prog_name=program_name(), complete_var=VARIABLE)
     except HarbourError as e:
         print_error(e, as_json="--json" in arguments)
         sys.exit(e.exit_status)

@@ -49,7 +49,7 @@ HOW = {
 
 
 def completion(
-    shell: Annotated[str, typer.Argument(metavar="[bash|zsh|fish]", help="default: the shell of $SHELL")] = "",
+    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="default: the shell of $SHELL")] = "",
 ) -> None:
     """Print the script that lets a shell complete commands, servers and tools: eval "$(hm completion bash)"."""
     wanted = shell or Path(os.environ.get("SHELL", "")).name

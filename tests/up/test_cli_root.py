@@ -85,3 +85,23 @@ def test_no_completion_for_an_unknown_shell(capsys) -> None:
         main(["completion", "tcsh"])
     assert e.value.code == 2
     assert "bash, zsh, fish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["call"], ["profile", "add"], ["audit", "tail"], ["server", "add"], []])
+def test_help_has_no_type_names_of_a_program(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as e:
+        main([*words, "--help"])
+    assert e.value.code == 0
+    said = capsys.readouterr().out
+    assert "Usage: hm" in said
+    assert [word for word in ("<bool>", "<str>", "list[") if word in said] == []
+
+
+@pytest.mark.parametrize("words", [["nosuch"], ["up", "--nosuch"], ["token", "nosuch"], ["call"]])
+def test_a_mistyped_command_is_named_and_ends_with_status_2(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as e:
+        main(words)
+    assert e.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert words[-1] in said or "SERVER.TOOL" in said
