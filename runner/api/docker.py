@@ -142,8 +142,9 @@ class Docker:
     # -- /engines
 
     async def status(self, _request: Request) -> Response:
-        loaded = len(self._runner.scheduler.status())
-        return json_response({BACKEND: f"Running: {BACKEND}, {loaded} models loaded"})
+        engines = self._runner.scheduler.engines()
+        places = [f"{e.spec.name} computes on {e.ready['computes']}" for e in engines if e.ready.get("computes")]
+        return json_response({BACKEND: "; ".join([f"Running: {BACKEND}, {len(engines)} models loaded", *places])})
 
     async def ps(self, _request: Request) -> Response:
         return json_response([self._runner_body(e) for e in self._runner.scheduler.status()])

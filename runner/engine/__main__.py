@@ -19,6 +19,7 @@ from harbourmaster.core.errors import HarbourError
 from runner.chat.template import ChatTemplate
 from runner.engine import wire
 from runner.engine.context import Context
+from runner.engine.devices import devices, placement
 from runner.engine.embedding import Embedder
 from runner.engine.model import Model
 from runner.engine.native import LogFilter, load_library
@@ -65,10 +66,13 @@ async def _read(reader: asyncio.StreamReader, session: Session) -> None:
 
 def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     """Everything that can go wrong with a model goes wrong here, before ``ready``."""
-    for path in (*spec.paths, *(path for path, _ in spec.loras), *([spec.mmproj] if spec.mmproj else [])):
-        check_file(Path(path))  # before the C library sees it
+    weights = [check_file(Path(path)) for path in spec.paths]  # before the C library sees it
+    for path in (*(path for path, _ in spec.loras), *([spec.mmproj] if spec.mmproj else [])):
+        check_file(Path(path))
     library = load_library()
     keep_alive.append(log := LogFilter(library))
+    place = placement(devices(library), weights, spec)
+    spec = replace(spec, gpu_layers=place.gpu_layers)
     model = Model(library, [Path(p) for p in spec.paths], gpu_layers=spec.gpu_layers, loras=spec.loras)
     context = min(spec.context or DEFAULT_CONTEXT, model.facts.train_context or DEFAULT_CONTEXT)
     cells = max(spec.cells, context)
@@ -97,6 +101,7 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
         "template_note": note,
         "threads": threads,
         "gpu": bool(library.llama_supports_gpu_offload()),
+        "computes": place.words,
         "pid": os.getpid(),
     }
 

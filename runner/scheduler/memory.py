@@ -48,7 +48,11 @@ def _from_cgroup() -> int:
 
 def estimate(files: list[Gguf], spec: EngineSpec) -> int:
     """Bytes before the first load: weights, keys and values of every cell, and the process itself."""
-    first = files[0]
+    return sum(f.size for f in files) + key_value_bytes(files[0], spec) + _OVERHEAD
+
+
+def key_value_bytes(first: Gguf, spec: EngineSpec) -> int:
+    """Keys and values of every cell; ``first``: the model's file, or the first of them."""
 
     def number(key: str, default: int) -> int:
         value = first.of_architecture(key)
@@ -58,8 +62,7 @@ def estimate(files: list[Gguf], spec: EngineSpec) -> int:
     kv_heads = number("attention.head_count_kv", heads)
     head = number("attention.key_length", max(width // heads, 1))
     cells = max(spec.cells, spec.context)
-    memory = 2 * layers * kv_heads * head * cells * _F16
-    return sum(f.size for f in files) + memory + _OVERHEAD
+    return 2 * layers * kv_heads * head * cells * _F16
 
 
 class Measurements:
