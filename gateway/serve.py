@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from gateway.edges.exchange import QuickProtocol
 from gateway.edges.guard import Guard
 from gateway.edges.http import HttpEdge
-from gateway.edges.patience import PatientProtocol, look_at
+from gateway.edges.patience import look_at
 from gateway.edges.sse import SseEdge
 from gateway.edges.stdio import StdioEdge
 from gateway.gateway import Gateway
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from gateway.authorization.oauth import OAuth
 
 BACKLOG = 1024
-KEEP_ALIVE_S = 75  # idle connections; MCP clients pause between calls
 SWITCH_S = 0.0005  # how long the audit's thread may keep the interpreter from the loop (default: 5 ms)
 SETTLED_S = 10.0  # after the start nothing large is loaded any more (gateway.gateway.AHEAD_S)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -57,38 +57,6 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-class OneWrite:
-    """A transport that sends a response's head together with what follows it: one system call instead of two."""
-
-    __slots__ = ("_head", "_transport")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
-            self._head = data
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        if self._head:
-            self.write(b"")
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class HttpProtocol(PatientProtocol):
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
-
-
 class HttpServer(uvicorn.Server):
     """uvicorn, which has the gateway answer whatever is in flight when it is told to stop, so that nobody waits."""
 
@@ -99,7 +67,7 @@ class HttpServer(uvicorn.Server):
         config = uvicorn.Config(
             (SseEdge if sse else HttpEdge)(gateway, guard),
             loop="none",
-            http=HttpProtocol,
+            http=QuickProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -107,7 +75,6 @@ class HttpServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
         super().__init__(config)

@@ -15,7 +15,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
+WHOLE: Final = "harbourmaster.response"  # an ASGI extension: status, headers and the whole body in one message
 JSON: Final = (b"content-type", b"application/json")
+PLAIN: Final = (JSON,)  # the headers of nearly every answer
 SSE_HEADERS: Final[RawHeaders] = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -41,15 +43,13 @@ def priming(log: StreamLog) -> bytes:
 
 
 async def send_body(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    head = [JSON, (b"content-length", b"%d" % len(body)), *headers] if body else [(b"content-length", b"0"), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": body})
+    head = ((JSON, *headers) if headers else PLAIN) if body else headers
+    await send({"type": WHOLE, "status": status, "headers": head, "body": body})
 
 
 async def send_text(send: Send, text: bytes, content_type: bytes) -> None:
-    head = [(b"content-type", content_type), (b"content-length", b"%d" % len(text)), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": 200, "headers": head})
-    await send({"type": "http.response.body", "body": text})
+    head = ((b"content-type", content_type), (b"cache-control", b"no-store"))
+    await send({"type": WHOLE, "status": 200, "headers": head, "body": text})
 
 
 class Stream(Outlet):

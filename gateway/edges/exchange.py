@@ -1,0 +1,189 @@
+"""One connection and its requests, as uvicorn has them, but for what costs every request and serves none of ours.
+
+No timer for each pause between requests (connections are looked at once a second), and an answer whose body is known goes out as
+one message and one write.  What the edges send is ASGI with one extension (``WHOLE``), in the way of ``http.response.pathsend``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
+
+from gateway.edges.patience import PatientProtocol
+from gateway.edges.streams import PLAIN, WHOLE
+
+KEEP_ALIVE_S: Final = 75.0  # idle connections; MCP clients pause between calls
+
+_ODD: Final = frozenset(b"?#%")  # in a request's target: it needs parsing
+
+
+class OneWrite:
+    """A transport that sends a response's head together with what follows it: one system call instead of two."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its response.  ``wire``: the connection itself, beside the ``OneWrite`` that streams use."""
+
+    wire: asyncio.Transport
+
+    async def send(self, message: Any) -> None:
+        if message["type"] != WHOLE:
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if self.response_started:
+            raise RuntimeError("a response has begun already")
+        body = message["body"]
+        head = self._head(message["status"], len(body), message["headers"])
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.wire.write(head if self.scope["method"] == "HEAD" else head + body)
+        self.message_event.set()
+        if not self.keep_alive:
+            self.wire.close()
+        self.on_response()
+
+    def _head(self, status: int, length: int, headers: Any) -> bytes:
+        if headers is PLAIN and status == 200 and self.keep_alive:
+            return b"%bcontent-length: %d\r\n\r\n" % (_usual(self.default_headers), length)
+        lines = [STATUS_LINE[status]]
+        for name, value in (*self.default_headers, *headers):
+            if HEADER_VALUE_RE.search(value):
+                raise RuntimeError("a header's value has characters that no header may have")
+            if name == b"connection" and value == b"close":
+                self.keep_alive = False
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if not self.keep_alive and b"connection: close\r\n" not in lines:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n" if status == 204 else b"content-length: %d\r\n\r\n" % length)  # RFC 9110 section 8.6
+        return b"".join(lines)
+
+
+_last: tuple[Any, bytes] = (None, b"")
+
+
+def _usual(default: list[tuple[bytes, bytes]]) -> bytes:
+    """The head of nearly every answer; made once a second, when uvicorn has another date."""
+    global _last
+    if _last[0] is not default:
+        _last = default, b"".join([STATUS_LINE[200], *(b"%b: %b\r\n" % each for each in (*default, *PLAIN))])
+    return _last[1]
+
+
+class QuickProtocol(PatientProtocol):
+    joined: OneWrite
+    idle_since: float | None = None  # between a response and the next request
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.joined = OneWrite(transport)
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self.head_since, self.head_bytes, self.idle_since = self.loop.time(), 0, None
+
+    def on_headers_complete(self) -> None:
+        self.head_since = None
+        version = self.parser.get_http_version()
+        self.scope = self._scope(version)
+        before = self.cycle
+        self.cycle = self._exchange(keep_alive=version != "1.0" and self.parser.should_keep_alive())
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # one after the other, as they came
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _scope(self, version: str) -> Any:
+        """ASGI's, "HTTP & WebSocket ASGI Message Format", section "HTTP Connection Scope"."""
+        path, query = _target(self.url)
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": path,
+            "query_string": query,
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "extensions": _EXTENSIONS,
+        }
+
+    def _exchange(self, *, keep_alive: bool) -> Exchange:
+        exchange = Exchange(
+            scope=self.scope,
+            transport=self.joined,  # type: ignore[arg-type]
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        exchange.wire = self.transport
+        return exchange
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.idle_since = self.loop.time()
+
+    def look(self, now: float) -> None:
+        super().look(now)
+        if self.idle_since is not None and now - self.idle_since > KEEP_ALIVE_S and not self.transport.is_closing():
+            self.transport.close()
+
+
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+_EXTENSIONS: Final[dict[str, Any]] = {WHOLE: {}}
+
+
+def _target(url: bytes) -> tuple[str, bytes]:
+    """(path, query) of a request's target (RFC 9112 section 3.2)."""
+    if url.startswith(b"/") and _ODD.isdisjoint(url):
+        return url.decode("ascii"), b""
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.query or b""

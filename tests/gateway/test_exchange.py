@@ -1,0 +1,141 @@
+"""The HTTP connection itself: one answer, one message; pipelining, HEAD, headers that must not leave, idle connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import uvicorn
+
+from gateway.edges.exchange import KEEP_ALIVE_S, QuickProtocol
+from gateway.edges.patience import look_at
+from gateway.edges.streams import send_body
+from gateway.serve import bind
+
+
+class Server(uvicorn.Server):
+    def __init__(self, app: Any) -> None:
+        config = uvicorn.Config(
+            app, loop="none", http=QuickProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None
+        )
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def connected(app: Any) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
+    server, sock = Server(app), bind("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    await server.up.wait()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield server, reader, writer
+    finally:
+        writer.close()
+        server.should_exit = True
+        await serving
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Path, query, and the body."""
+    body = (await receive())["body"]
+    await send_body(send, 200, f"{scope['path']} {scope['query_string'].decode()} ".encode() + body)
+
+
+async def answer(reader: asyncio.StreamReader, *, body: bool = True) -> tuple[int, dict[str, str], bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+    length = int(headers.get("content-length", "0")) if body else 0
+    return int(head[0].split()[1]), headers, await reader.readexactly(length)
+
+
+def post(path: str, body: bytes, *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}", *more]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def test_requests_sent_at_once_are_answered_in_their_order() -> None:
+    async with connected(echo) as (_, reader, writer):
+        writer.write(post("/a", b"1") + post("/b?c=d", b"2") + post("/e%20f", b"3"))
+        bodies = [(await answer(reader))[2] for _ in range(3)]
+        assert bodies == [b"/a  1", b"/b c=d 2", b"/e f  3"]
+
+
+async def test_an_answer_says_how_long_it_is_and_when_it_was_given() -> None:
+    async with connected(echo) as (_, reader, writer):
+        writer.write(post("/", b"x" * 100_000))
+        status, headers, body = await answer(reader)
+        assert (status, headers["content-type"], len(body)) == (200, "application/json", 100_003)
+        assert "date" in headers
+        assert "connection" not in headers
+
+
+async def test_a_request_for_the_head_gets_no_body() -> None:
+    async with connected(echo) as (_, reader, writer):
+        writer.write(b"HEAD /a HTTP/1.1\r\nhost: localhost\r\n\r\n" + post("/b", b"2"))
+        _, headers, _ = await answer(reader, body=False)
+        assert headers["content-length"] == "4"
+        assert (await answer(reader))[2] == b"/b  2"
+
+
+async def test_no_content_has_no_length() -> None:
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        await send_body(send, 204, b"")
+
+    async with connected(nothing) as (_, reader, writer):
+        writer.write(post("/", b""))
+        status, headers, _ = await answer(reader)
+        assert status == 204
+        assert "content-length" not in headers
+
+
+async def test_who_asks_for_the_end_of_the_connection_gets_it_after_the_answer() -> None:
+    async with connected(echo) as (_, reader, writer):
+        writer.write(post("/", b"1", "connection: close"))
+        assert (await answer(reader))[1]["connection"] == "close"
+        assert await reader.read() == b""
+
+
+async def test_a_header_that_would_split_the_answer_does_not_leave() -> None:
+    async def splitting(scope: Any, receive: Any, send: Any) -> None:
+        await send_body(send, 200, b"{}", [(b"x-told", b"a\r\nset-cookie: b")])
+
+    async with connected(splitting) as (_, reader, writer):
+        writer.write(post("/", b""))
+        status, headers, _ = await answer(reader)
+        assert status == 500
+        assert "set-cookie" not in headers
+
+
+async def test_a_second_answer_to_one_request_is_a_fault_of_ours_and_never_sent() -> None:
+    async def twice(scope: Any, receive: Any, send: Any) -> None:
+        await send_body(send, 200, b"1")
+        await send_body(send, 200, b"2")
+
+    async with connected(twice) as (_, reader, writer):
+        writer.write(post("/", b""))
+        assert (await answer(reader))[2] == b"1"
+        assert await reader.read() == b""
+
+
+async def test_a_connection_that_is_idle_too_long_is_closed_and_a_busy_one_is_not() -> None:
+    async with connected(echo) as (server, reader, writer):
+        writer.write(post("/", b"1"))
+        await answer(reader)
+        now = asyncio.get_running_loop().time()
+        look_at(server.server_state.connections, now + KEEP_ALIVE_S - 1)
+        writer.write(post("/", b"2"))
+        assert (await answer(reader))[2] == b"/  2"
+        look_at(server.server_state.connections, asyncio.get_running_loop().time() + KEEP_ALIVE_S + 1)
+        assert await reader.read() == b""
