@@ -88,6 +88,38 @@ def test_up_fails_with_an_error_that_compose_shows(home: Path, words: list[str],
     assert why in message
 
 
+@pytest.mark.slow
+def test_a_compose_file_s_models_element_is_served_as_compose_asks(server: Server) -> None:
+    """What Compose runs for ``models:`` (docker/compose, pkg/compose/model.go); it reads stdout and stderr together."""
+    environment = {**os.environ, "HM_HOME": str(server.home), "HM_RUNNER_URL": server.url}
+
+    def asked(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", PLUGIN, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+            text=True,
+            env=environment,
+        )
+        return done.stdout
+
+    assert "ai/smollm2:latest" in {tag for model in json.loads(asked("ls", "--json")) for tag in model["tags"]}
+    assert json.loads(asked("status", "--json"))["endpoint"] == f"{server.url}/engines/v1/"
+    assert server.get("/engines/v1/models").status_code == 200
+    assert json.loads(asked("configure", "--context-size", "8192", "ai/smollm2:latest"))["context_size"] == 8192
+
+
+def test_what_compose_would_drop_without_a_word_is_listed_and_refused(home: Path) -> None:
+    """Compose passes the options that ``metadata`` names, and no others (docker/compose, pkg/compose/plugins.go)."""
+    names = {p["name"] for p in PARAMETERS}
+    assert {"runtime-flags", "backend"} <= names
+    done = plugin(home, "compose", "--project-name=p", "up", "--model=x", "--backend=vllm", "llm")
+    [(kind, message)] = lines(done.stdout)
+    assert (kind, done.returncode) == ("error", 1)
+    assert "other backends" in message
+
+
 # -- files
 
 
