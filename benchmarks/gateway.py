@@ -1,6 +1,7 @@
 """What the gateway adds to a call, and what starts, lists and memory cost: everything on, beside a bare pass-through.
 
     python -m benchmarks.gateway [--seconds 10] [--rounds 3] [--minutes 0] [--fastmcp PYTHON]
+        [--contextforge PYTHON]
 
 Needs a container engine, gcc (for the echo server) and ``wrk``.  Prints Markdown.  Times move between machines and
 minutes, ratios much less: all sides take turns in one run, round by round, and each figure is the median of its rounds.
@@ -18,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import gateway_lists, gateway_peers
+from benchmarks import gateway_lists, gateway_memory, gateway_peers
 from benchmarks.gateway_sides import Side, call, initialize, request, started, status
 from harbourmaster.core.settings import Settings
 from sandbox.engine import Engine
@@ -34,9 +35,9 @@ class Load:
     """One figure of ``wrk``'s."""
 
     def __init__(self, line: str) -> None:
-        requests, duration_us, p50_us, p99_us, self.failed = map(int, line.split()[1:])
+        self.requests, duration_us, p50_us, p99_us, self.failed = map(int, line.split()[1:])
         self.p50_ms, self.p99_ms = p50_us / 1000, p99_us / 1000
-        self.per_second = requests / (duration_us / 1e6)
+        self.per_second = self.requests / (duration_us / 1e6)
 
 
 def main() -> None:
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--fastmcp", default="", help="the Python of a venv that has fastmcp: its proxy in the same run"
     )
+    parser.add_argument("--contextforge", default="", help="likewise, of a venv that has mcp-contextforge-gateway")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         os.environ["HM_HOME"] = home
@@ -63,40 +65,44 @@ def main() -> None:
         call(sides["gateway"])
         if given.fastmcp:
             sides["fastmcp proxy"] = stack.enter_context(gateway_peers.fastmcp(given.fastmcp, Path(home)))
+        if given.contextforge:
+            sides["ContextForge"] = stack.enter_context(gateway_peers.contextforge(given.contextforge, Path(home)))
         report(sides, given.seconds, given.rounds)
         first_calls(live)
         if given.minutes:
-            memory(sides["gateway"], given.minutes)
+            gateway_memory.report(sides["gateway"], given.minutes, lambda s: load(sides["gateway"], 32, s).requests)
     gateway_lists.report()
 
 
 def report(sides: dict[str, Side], seconds: int, rounds: int) -> None:
-    print("| connections | | p50 ms | p99 ms | calls/s | failed | p50 against bare | calls/s against bare |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| connections | | p50 ms | p99 ms | calls/s | failed | p50 against bare | p99 against bare | calls/s against bare |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for count in CONNECTIONS:
         found: dict[str, list[Load]] = {name: [] for name in sides}
         for _ in range(rounds):
             for name, side in sides.items():
                 found[name].append(load(side, count, seconds))
-        bare = found["bare"]
         for name, loads in found.items():
-            p50, p99, rate = (middle(loads, part) for part in ("p50_ms", "p99_ms", "per_second"))
-            # Each round's sides ran one after the other, so their difference is what a change of the machine disturbs least.
-            added = statistics.median(x.p50_ms - b.p50_ms for x, b in zip(loads, bare, strict=True))
-            ratio = statistics.median(x.per_second / b.per_second for x, b in zip(loads, bare, strict=True))
-            failed = sum(x.failed for x in loads)
-            print(
-                f"| {count} | {name} | {p50:.2f} | {p99:.2f} | {rate:,.0f} | {failed} | {added:+.2f} | x {ratio:.2f} |"
-            )
+            print(row(count, name, loads, found["bare"]))
 
 
-def middle(loads: list[Load], part: str) -> float:
-    return statistics.median(getattr(one, part) for one in loads)
+def row(count: int, name: str, loads: list[Load], bare: list[Load]) -> str:
+    """Each round's sides ran one after the other, so their difference is what a change of the machine disturbs least."""
+    pairs = list(zip(loads, bare, strict=True))
+    p50, p99, rate = (statistics.median(getattr(x, part) for x in loads) for part in ("p50_ms", "p99_ms", "per_second"))
+    more50 = statistics.median(x.p50_ms - b.p50_ms for x, b in pairs)
+    more99 = statistics.median(x.p99_ms - b.p99_ms for x, b in pairs)
+    ratio = statistics.median(x.per_second / b.per_second for x, b in pairs)
+    failed = sum(x.failed for x in loads)
+    figures = f"{p50:.2f} | {p99:.2f} | {rate:,.0f} | {failed} | {more50:+.2f} | {more99:+.2f} | x {ratio:.2f}"
+    return f"| {count} | {name} | {figures} |"
 
 
 def load(side: Side, connections: int, seconds: int) -> Load:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "wire/call.lua")]
-    command += [side.url, "--", side.token, side.session, str(connections)]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(HERE / "wire/call.lua")]
+    command += [side.url, "--", side.token, side.session, str(connections), side.tool]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return Load(next(line for line in done.stdout.splitlines() if line.startswith("RESULT ")))
 
@@ -130,24 +136,6 @@ def wait_for_spare(side: Side) -> None:
         if number == 0:
             call(side.with_session(initialize(side, client="warm")))
         time.sleep(0.1)
-
-
-def memory(side: Side, minutes: float) -> None:
-    """Resident memory of the gateway's process under load."""
-    pid, seen = status(side)["gateway"]["pid"], []
-    end = time.monotonic() + minutes * 60
-    while time.monotonic() < end:
-        load(side, CONNECTIONS[-1], 10)
-        seen.append(resident_mb(pid))
-    print(f"\nResident memory under load at {CONNECTIONS[-1]} connections: {seen[0]:.0f} MB after 10 s,", end=" ")
-    print(
-        f"{seen[len(seen) // 2]:.0f} MB halfway, {seen[-1]:.0f} MB after {minutes:g} minutes (highest {max(seen):.0f} MB)."
-    )
-
-
-def resident_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def timed(side: Side) -> float:

@@ -20,7 +20,7 @@ from harbourmaster.core.settings import Settings
 from tests.gateway.harness import locked
 
 SERVERS, TOOLS = 300, 10
-STARTS = 3
+STARTS = 5
 LISTS = 50
 
 
@@ -42,22 +42,29 @@ def listing(number: int) -> dict[str, object]:
 
 
 def report() -> None:
-    starts, lists, size = [], [], 0
-    with tempfile.TemporaryDirectory() as home:
+    starts: list[float] = []
+    lists: list[float] = []
+    size = 0
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as compiled:
         os.environ["HM_HOME"] = home
+        # As an installed program runs: compiled once (in the start that does not count), whatever this shell says.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPYCACHEPREFIX"] = compiled
         settings = Settings.load()
         lock(settings)
         token = TokenStore(settings.tokens_file).default()
-        for _ in range(STARTS):
+        for number in range(STARTS + 1):
             port = free_port()
             began = time.perf_counter()
             command = [sys.executable, "-c", "from harbourmaster.cli import main; main()", "gateway", "run"]
-            process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, stderr=None)
+            process = subprocess.Popen(
+                [*command, "--port", str(port)], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+            )
             try:
                 side = Side(f"http://127.0.0.1:{port}/mcp", token)
                 wait_for(side)
                 session = initialize(side)
-                starts.append(time.perf_counter() - began)
+                starts += [time.perf_counter() - began] if number else []
                 size = listed(side.with_session(session), lists)
             finally:
                 process.send_signal(signal.SIGTERM)

@@ -24,6 +24,7 @@ class Side:
     url: str
     token: str = "-"
     session: str = "-"
+    tool: str = "echo"  # as this side names it
 
     def with_session(self, session: str) -> Side:
         return dataclasses.replace(self, session=session)
@@ -47,7 +48,7 @@ def started(module: str, image: str) -> Iterator[Side]:
 
 def wait_for(side: Side) -> None:
     where = urlsplit(side.url)
-    for _ in range(1200):
+    for _ in range(4800):
         with contextlib.suppress(OSError), socket.create_connection((where.hostname, where.port), 1):
             return
         time.sleep(0.025)
@@ -57,11 +58,9 @@ def wait_for(side: Side) -> None:
 def request(side: Side, method: str, body: Any, path: str = "") -> tuple[http.client.HTTPMessage, Any]:
     where = urlsplit(side.url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port)
-    headers = {
-        "Authorization": f"Bearer {side.token}",
-        "Content-Type": "application/json",
-        "Accept": "application/json, text/event-stream",
-    }
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    if side.token != "-":
+        headers["Authorization"] = f"Bearer {side.token}"
     if side.session != "-":
         headers["Mcp-Session-Id"] = side.session
     try:
@@ -89,7 +88,7 @@ def initialize(side: Side, client: str = "bench") -> str:
 
 
 def call(side: Side) -> None:
-    params = {"name": "echo", "arguments": {"text": "hello"}}
+    params = {"name": side.tool, "arguments": {"text": "hello"}}
     _, reply = request(side, "POST", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
     assert reply["result"]["content"][0]["text"] == "hello", reply
 

@@ -1,7 +1,7 @@
--- One MCP session, tools/call on echo, a fresh id for every request.  wrk -s call.lua URL -- TOKEN SESSION THREAD-SALT
+-- One MCP session, tools/call, a fresh id for every request.  wrk -s call.lua URL -- TOKEN SESSION SALT TOOL; "-": none
 local requests = 0
 local thread_count = 0
-local token, session, salt
+local token, session, salt, tool
 
 function setup(thread)
   thread_count = thread_count + 1
@@ -14,15 +14,16 @@ function init(args)
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["Accept"] = "application/json, text/event-stream"
-  wrk.headers["Authorization"] = "Bearer " .. token
-  wrk.headers["Mcp-Session-Id"] = session
+  tool = args[4] or "echo"
+  if token ~= "-" then wrk.headers["Authorization"] = "Bearer " .. token end
+  if session ~= "-" then wrk.headers["Mcp-Session-Id"] = session end
 end
 
 function request()
   requests = requests + 1
   local body = string.format(
-    '{"jsonrpc":"2.0","id":"%s-%d","method":"tools/call","params":{"name":"echo","arguments":{"text":"hello %d"}}}',
-    salt, requests, requests)
+    '{"jsonrpc":"2.0","id":"%s-%d","method":"tools/call","params":{"name":"%s","arguments":{"text":"hello %d"}}}',
+    salt, requests, tool, requests)
   return wrk.format(nil, nil, nil, body)
 end
 
