@@ -37,6 +37,7 @@ from web.harbour import Harbour
 from web.pages import PAGES
 from web.render import HERE, is_htmx, page
 from web.requests import maybe_who
+from web.warm import warm
 
 log = logging.getLogger("web")
 
@@ -67,6 +68,7 @@ def create_app(harbour: Harbour, *, hosts: Iterable[str] = ()) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         harbour.stock()
+        warm(harbour)
         yield
 
     app = FastAPI(

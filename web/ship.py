@@ -21,6 +21,7 @@ from harbourmaster.core.secrets import SecretId, SecretStore
 from harbourmaster.core.settings import Settings
 from registry.entry import Entry
 from registry.places import find_entry as find_entry_file
+from sandbox.access import Access
 from web.harbour import Harbour
 from web.words import Mark, Touch, moment, permission_lines, short_digest, vulnerability_mark
 
@@ -112,12 +113,21 @@ def touches(details: Mapping[str, Any], locked: LockedServer | None) -> list[Tou
             "hosts": list(network.get("hosts") or ()),
             "network": "hosts" if network.get("hosts") else "none",
             "secrets": [s["name"] for s in locked.run.get("secrets", ())],
-            "volumes": [],
+            "volumes": _given(locked),
         }
     found = permission_lines(permissions, str(details["kind"]))
     if details["read_only"]:
         found.append(Touch("read", "Every tool says of itself that it only reads."))
     return found
+
+
+def _given(locked: LockedServer) -> list[str]:
+    """Paths of this machine, the entry's and a person's."""
+    try:
+        paths = Access.parse(locked.run, locked.granted).host_paths
+    except HarbourError:
+        return []  # then no sandbox of it starts
+    return [f"{path.host} ({'to read and write' if path.write else 'to read'})" for path in paths]
 
 
 def verdict(details: Mapping[str, Any], *, advisories: bool) -> Mark:

@@ -188,6 +188,14 @@ def moment_s(text: str) -> str:
     return f"{found.day} {found:%b %H:%M:%S}"
 
 
+def clipped(text: str, most: int) -> str:
+    """The first line, cut between words, with an ellipsis where something is left out."""
+    line, _, more = text.strip().partition("\n")
+    if len(line) <= most:
+        return f"{line} …" if more and not line.endswith((".", "!", "?")) else line
+    return f"{line[:most].rsplit(' ', 1)[0].rstrip(',;:. ')} …"
+
+
 def short_digest(digest: str) -> str:
     return digest[:19] if digest.startswith("sha256:") else digest[:12]
 

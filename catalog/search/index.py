@@ -5,6 +5,7 @@ Immutable after ``build``; many threads may search it at once.
 
 from __future__ import annotations
 
+import functools
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -42,6 +43,11 @@ class Index:
     """A whole name or title, written as one word, -> its documents."""
     prior: Floats
     """What is known of a document before anyone asks; 1 is ordinary."""
+
+    @functools.cached_property
+    def standing(self) -> Ints:
+        """Where it stands in a list that nobody asked a question of; the least comes first."""
+        return np.asarray([_standing(card) for card in self.cards], dtype=np.int32)
 
     def postings(self, term: int) -> tuple[Ints, Floats]:
         start, end = self.starts[term], self.starts[term + 1]
@@ -136,8 +142,16 @@ def _prior(card: Card) -> float:
     """A product's own server before others' servers for it; what is on its way out after the rest."""
     publisher, name = _key(card.publisher.partition(".")[0]), _key(card.name + card.title)
     own = 1.08 if len(publisher) > 2 and publisher in name else 1.0
-    leaving = card.status == "deprecated" or "archived" in card.description.lower()[:200]
-    return own * (0.85 if leaving else 1.0)
+    return own * (0.85 if _is_leaving(card) else 1.0)
+
+
+def _standing(card: Card) -> int:
+    """What runs and has papers first; what cannot run as it is written, or is on its way out, after the rest."""
+    return (8 if _is_leaving(card) else 0) + (0 if card.runnable else 4) - min(len(card.evidence), 3)
+
+
+def _is_leaving(card: Card) -> bool:
+    return card.status == "deprecated" or "archived" in f"{card.title} {card.description[:200]}".lower()
 
 
 def _key(text: str) -> str:

@@ -199,6 +199,8 @@ def _order(request: SearchRequest, index: Index, found: Floats | None, kept: Mas
         return np.asarray(sorted(numbers, key=lambda n: index.cards[n].updated_at, reverse=True), dtype=np.int64)
     if request.sort == "tools":
         return numbers[np.argsort([-index.cards[n].tools for n in numbers], kind="stable")]
+    if request.sort == "relevance":
+        return numbers[np.argsort(index.standing[numbers], kind="stable")]
     return numbers
 
 
