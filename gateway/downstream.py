@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from gateway.calls import Call
@@ -17,7 +18,14 @@ from gateway.principals import Principal
 from gateway.profiles.view import View
 from gateway.tasks import Tasks
 from gateway.upstream import Upstream
-from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.errors import HarbourError, RefusedError
+
+Screen = Callable[[Any], RefusedError | None]
+
+
+def unscreened(answer: Any) -> RefusedError | None:
+    """For clients that nobody's servers can ask."""
+    return None
 
 
 class Downstream(Holder):
@@ -30,6 +38,7 @@ class Downstream(Holder):
     def __init__(self, principal: Principal, key: str, loop: asyncio.AbstractEventLoop, view: View) -> None:
         self.principal = principal  # as of its last request: rights may change while it is connected
         self.view = view
+        self.screen: Screen = unscreened  # why an answer of its to a server's question is not sent
         self.own: Additions | None = None  # what it added itself, in a dynamic profile
         self.rights: Any = None  # gateway.authorization.authorizer.Rights, once it has asked for something
         self.label = hashlib.sha256(key.encode()).hexdigest()[:16]  # a session id is a secret; the audit gets this

@@ -15,6 +15,7 @@ from gateway import sdk
 from gateway.admission import Admissions, Admit, AdmitRelaxed
 from gateway.authorization.authorizer import Held, PolicyWatch
 from gateway.calls import NOWHERE, Outlet
+from gateway.differences import Differences
 from gateway.downstream import Downstream
 from gateway.drift import Drift
 from gateway.dynamic.code import Scripts
@@ -25,7 +26,6 @@ from gateway.errors import CallCancelled, TooManySessions
 from gateway.forward import Forwarder
 from gateway.gatekeeper import Gatekeeper
 from gateway.happenings import Happenings
-from gateway.held import HeldFiles
 from gateway.hiding import hidden, still_hidden
 from gateway.index import Index
 from gateway.interceptors.config import Hook
@@ -44,7 +44,7 @@ from gateway.profiles.files import ProfileFiles
 from gateway.profiles.values import Limits
 from gateway.profiles.view import DEFAULT, View
 from gateway.profiles.views import Profiles, Views
-from gateway.record import MAX_SERVERS, Append, Recorder, pin_record
+from gateway.record import MAX_SERVERS, Append, Recorder
 from gateway.refusals import Refusals
 from gateway.router import Router
 from gateway.sessions import Session, Sessions
@@ -113,6 +113,7 @@ class Gateway:
         self.traces = self._exporter()
         self.recorder = Recorder(append, self._recorded)
         self.refusals = Refusals(self.recorder.call)
+        self._differences = Differences(settings.held_dir, self.recorder, self._differs)
         self._reload = reload
         self._admissions = Admissions(admit, admit_relaxed)
         self.leases = Leases(
@@ -121,12 +122,10 @@ class Gateway:
             **pool_settings(settings),
             client_info=SERVER_INFO,
             stamp=stamp,
-            report=self._differs,
+            report=self._differences.report,
             notify=self.happenings.publish,
             habits=Habits(load(settings.run_dir / HABITS_FILE)),
         )
-        self._held = HeldFiles(settings.held_dir)
-        self._notes: set[asyncio.Task[None]] = set()
         self._policies = PolicyWatch(settings)
         self._gate = Gatekeeper.of(settings, self.recorder.call, self._in_sandbox)
         self._forwarder = Forwarder(
@@ -207,8 +206,7 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
         await self.wind_down()
-        if self._notes:
-            await asyncio.wait(self._notes)
+        await self._differences.close()
         await self._keep_habits()
         await self._admissions.close()
         await self._gate.close()
@@ -229,13 +227,16 @@ class Gateway:
         evicted = self.sessions.to_evict(principal)
         if evicted is not None:
             self.close(evicted)
-        return self.sessions.create(principal, asyncio.get_running_loop(), view or self.view(DEFAULT))
+        session = self.sessions.create(principal, asyncio.get_running_loop(), view or self.view(DEFAULT))
+        session.screen = self._gate.pipeline.screen
+        return session
 
     def open_connection(self, principal: Principal, key: str, view: View | None = None) -> tuple[Session, ModernClient]:
         """Both faces of one stdio connection; ``close_connection`` ends what it held."""
         loop, view = asyncio.get_running_loop(), view or self.view(DEFAULT)
         session = Session(principal, key, loop, view)
         modern = ModernClient(principal, key, loop, view, by_connection=True)
+        session.screen = modern.screen = self._gate.pipeline.screen
         self._connections |= {session, modern}
         return session, modern
 
@@ -252,6 +253,7 @@ class Gateway:
             self._make_way()
             loop = asyncio.get_running_loop()
             client = ModernClient(principal, "\0".join(key), loop, view, by_connection=False)
+            client.screen = self._gate.pipeline.screen
             self._modern[key] = client
         client.principal = principal
         client.used = client.loop.time()
@@ -291,20 +293,8 @@ class Gateway:
     def clients(self) -> list[Session | ModernClient]:
         return [*self.sessions, *self._modern.values(), *self._connections]
 
-    def _differs(self, server: LockedServer, sandbox: str, drift: Drift) -> None:
-        """A running server differs from its lock: into the audit, the log, and a file for people to review."""
-        record = pin_record(server.name, sandbox, drift)
-        self.recorder.call(record)
+    def _differs(self, server: LockedServer, drift: Drift) -> None:
         self._offer_without(hidden(self._gate.authorizer.held, server, drift, self.views.lock))
-        log.warning(
-            "%s differs from what was locked (%s); what changed is held.  See: hm lock diff %s",
-            server.name,
-            ", ".join([*record["changed"], *record["added"], *record["missing"]]),
-            server.name,
-        )
-        task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._note, server, drift))
-        self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
 
     def _offer_without(self, held: Held) -> None:
         """What is held leaves the lists; calls to it are refused in words as before.  Who listens is told, and no call is
@@ -319,12 +309,6 @@ class Gateway:
         for client in clients:
             for change in _LISTS:
                 client.announce(change)
-
-    def _note(self, server: LockedServer, drift: Drift) -> None:
-        try:
-            self._held.note(server, drift)
-        except OSError as e:
-            log.error("what %s differs in could not be kept for review: %s", server.name, e)
 
     # -- housekeeping
 

@@ -159,8 +159,12 @@ class ModernClient(Downstream):
         return {"resultType": "input_required", "inputRequests": asked, "requestState": state}
 
     def resume(self, method: str, params: dict[str, Any]) -> Call:
-        """The parked call that ``params`` continues, its questions answered.  Raises ``StateLost``."""
+        """The parked call that ``params`` continues, its questions answered.  Raises ``StateLost``, and what ``screen``
+        says against the answers: then it stays parked, to be answered otherwise."""
         state = params.get("requestState")
+        refused = self.screen(params.get("inputResponses"))
+        if refused is not None:
+            raise refused
         parked = self._parked.pop(state, None) if isinstance(state, str) else None
         if parked is None or parked.fingerprint != fingerprint(method, params):
             raise StateLost(

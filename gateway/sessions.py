@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway import eras
 from gateway.calls import NOWHERE, Call, Outlet
 from gateway.downstream import Downstream
-from gateway.errors import CallCancelled, NoChannel, TooManySessions
+from gateway.errors import CallCancelled, NoChannel, TooManySessions, wire_error
 from gateway.interceptors.outgoing import notice, question
 from gateway.limits import LIMITS
 from gateway.messages import RequestId, notification
@@ -190,7 +190,13 @@ class Session(Downstream):
         ours = body["id"]
         asked = self._asked.pop(ours, None) if type(ours) is int else None
         if asked is not None:
-            asked.reply({k: body[k] for k in ("result", "error") if k in body})
+            reply: dict[str, Any] = {k: body[k] for k in ("result", "error") if k in body}
+            refused = self.screen(reply)
+            if refused is not None:
+                reply = {"error": wire_error(refused)}
+                for call in asked.upstream.pending.values() if asked.upstream is not None else ():
+                    call.note(*refused.details.get("notes", ()))
+            asked.reply(reply)
 
     def notified(self, body: dict[str, Any]) -> None:
         """A notification of the client's."""

@@ -128,21 +128,26 @@ class Approvals:
     ) -> None:
         held = secrets.token_hex(4)
         until = time.time() + self._deadline_s
-        await asyncio.to_thread(hold, self._folder, held, _facts(client, route, params, decision, until))
-        self._note(client, route, decision, "held", held)
-        _tell(call, params, held)
-        outer = call.part_of or call
+        facts = _facts(client, route, params, decision, until)
+        writing = asyncio.ensure_future(asyncio.to_thread(hold, self._folder, held, facts))
+        outer, waits = call.part_of or call, False
         outer.held |= {held}
         try:
+            await asyncio.shield(writing)
+            self._note(client, route, decision, "held", held)
+            waits = True
+            _tell(call, params, held)
             await self._decided(client, call, route, decision, held, until)
         except (ApprovalDenied, ApprovalTimeout):
             raise
         except BaseException:
             with contextlib.suppress(HarbourError):  # the audit is down, and calls stop for that
-                self._note(client, route, decision, "withdrawn", held)
+                if waits:
+                    self._note(client, route, decision, "withdrawn", held)
             raise
         finally:
             outer.held -= {held}
+            await asyncio.wait({writing})  # else it would lie there after it is forgotten
             forget(self._folder, held)
 
     async def _decided(

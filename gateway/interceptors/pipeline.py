@@ -6,6 +6,7 @@ to be waited for.  What custom ones change is looked at again.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from gateway.calls import Call
@@ -27,7 +28,10 @@ from gateway.interceptors.secrets import IN_USE_NAME, Found, SecretScan, kinds, 
 from gateway.lock import LockedServer
 from gateway.messages import decode, encode
 from gateway.tasks import tool_result
+from harbourmaster.core.errors import RefusedError
 from harbourmaster.core.redaction import IN_USE
+
+log = logging.getLogger("gateway.interceptors")
 
 _NO_ARGUMENTS: Final[dict[str, Any]] = {}
 
@@ -57,6 +61,26 @@ class Pipeline:
             given = params.get("arguments")
             arguments = _NO_ARGUMENTS if given is None else given
             check_arguments(schemas, arguments, route.public, lenient=config.arguments_schema == "lenient")
+
+    def screen(self, answer: Any) -> RefusedError | None:
+        """Why the client's ``answer`` to a server's question is not sent; None where it is."""
+        if self._config.secrets_in_arguments == "off" or answer is None:
+            return None
+        try:
+            found = self._scan.find(encode(answer))
+        except Lookalikes:
+            found = [Found("untold", 0, 0)]
+        named = kinds(found)
+        if not named:
+            return None
+        if self._config.secrets_in_arguments != "block":
+            log.warning("an answer to a server's question carries a credential (%s)", ", ".join(named))
+            return None
+        return SecretInArguments(
+            f"the answer to the server's question carries a credential ({', '.join(named)}), so it was not sent",
+            remedy="leave it out: servers get their own secrets with hm secret set",
+            notes=[f"secret-in-answer:{kind}" for kind in named],
+        )
 
     async def before_custom(
         self, call: Call, server: LockedServer, route: Route, params: dict[str, Any], principal: str

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from gateway.authorization.held_calls import answer, held_calls
+from gateway.authorization import approvals
+from gateway.authorization.held_calls import answer, held_calls, hold
 from gateway.dynamic.code import CODE_RUNNER
 from gateway.gateway import Gateway
 from harbourmaster.cli import main
@@ -120,6 +122,7 @@ async def test_a_client_that_cancels_its_script_takes_the_held_call_with_it(
     body = rpc("tools/call", tool_call("mcp-code", {"script": COUNT}), "s")
     async with http.events(body=body, Mcp_Session_Id=session) as following:
         await the_held(settings)
+        await until(lambda: events(world) == ["held"], "the record of the held call")
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "s"}}
         await http.request(body=note, Mcp_Session_Id=session)
         with contextlib.suppress(AssertionError):  # a cancelled call need not be answered
@@ -205,3 +208,25 @@ async def test_a_server_that_asks_a_modern_client_in_a_script_gets_no_answer_and
     done = (await http.request(body=body, **headers)).json["result"]["structuredContent"]
     assert "asks a person, which a script cannot wait for" in done["output"]
     assert not any(lease.upstream.pending for lease in gateway.leases)  # nothing stays parked behind it
+
+
+async def test_a_call_that_ends_while_it_is_being_held_leaves_no_file(
+    http: Http, settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> None:
+        begun.set()
+        go_on.wait(60)
+        hold(*given)
+
+    monkeypatch.setattr(approvals, "hold", slowly)
+    session = await http.initialize()
+    running = asyncio.create_task(http.call(session, "tools/call", tool_call("mcp-code", {"script": COUNT}), "s"))
+    await until(begun.is_set, "the writing of the file")
+    note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "s"}}
+    await http.request(body=note, Mcp_Session_Id=session)
+    go_on.set()
+    await running
+    await until(lambda: settings.approvals_dir.is_dir() and not list(settings.approvals_dir.iterdir()), "no file")
+    assert events(world) == []

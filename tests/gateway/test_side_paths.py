@@ -62,6 +62,58 @@ async def test_listening_counts_against_the_caller_s_limits(settings: Settings, 
         assert world.calls()[-1]["code"] == "limit.rate"
 
 
+# -- what a client answers to a server's question
+
+ABLE = {"sampling": {}, "elicitation": {}, "roots": {}}
+LEAK = {"action": "accept", "content": {"key": TOKEN}}
+
+
+async def answered(http: Http, session: str, result: Any) -> Any:
+    """A call of a tool that asks, answered with ``result``: its final message."""
+    async with http.events("POST", rpc("tools/call", tool_call("elicit")), Mcp_Session_Id=session) as following:
+        question = await following()
+        await http.request(body={"jsonrpc": "2.0", "id": question["id"], "result": result}, Mcp_Session_Id=session)
+        return await following()
+
+
+async def test_a_credential_in_an_answer_is_not_sent_and_the_server_hears_so(http: Http, world: World) -> None:
+    session = await http.initialize(capabilities=ABLE)
+    told = json.loads((await answered(http, session, LEAK))["result"]["content"][0]["text"])
+    assert told["data"]["code"] == "secret.in_arguments"
+    assert TOKEN not in json.dumps(told)
+    assert world.calls()[-1]["notes"] == ["secret-in-answer:github-token"]
+    kept = {"action": "accept", "content": {"name": "Ada"}}
+    assert json.loads((await answered(http, session, kept))["result"]["content"][0]["text"]) == kept
+
+
+async def test_a_modern_server_s_question_is_not_answered_with_one_either(settings: Settings) -> None:
+    world = World({"alpha": locked("alpha", backend.listing("alpha", modern=True))})
+    async with serving(settings, world) as (_, http):
+        session = await http.initialize(capabilities=ABLE)
+        assert (await answered(http, session, LEAK))["error"]["data"]["code"] == "secret.in_arguments"
+
+
+async def test_a_modern_client_may_answer_again_without_it(http: Http) -> None:
+    capabilities = {"io.modelcontextprotocol/clientCapabilities": ABLE}
+
+    async def ask(**more: Any) -> Any:
+        return (await http.modern("tools/call", tool_call("elicit", _meta=capabilities, **more))).json
+
+    first = (await ask())["result"]
+    ((key, _),) = first["inputRequests"].items()
+    refused = await ask(inputResponses={key: LEAK}, requestState=first["requestState"])
+    assert refused["error"]["data"]["code"] == "secret.in_arguments"
+    done = await ask(inputResponses={key: {"action": "decline"}}, requestState=first["requestState"])
+    assert json.loads(done["result"]["content"][0]["text"]) == {"action": "decline"}
+
+
+async def test_answers_are_passed_on_where_credentials_in_arguments_are(settings: Settings, world: World) -> None:
+    for what in ("report", "off"):
+        async with with_config(settings, world, secrets_in_arguments=what, secrets_in_results="off") as (_, http, _own):
+            session = await http.initialize(capabilities=ABLE)
+            assert json.loads((await answered(http, session, LEAK))["result"]["content"][0]["text"]) == LEAK
+
+
 # -- an interceptor in a sandbox
 
 
