@@ -92,18 +92,25 @@ def explained(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as e:
-        if not (e.connection_invalidated or _is_connection_failure(e)):
+        if not (e.connection_invalidated or _is_connection_failure(e) or _is_locked(e)):
             raise
         where = engine.url.render_as_string(hide_password=True)
-        raise DatabaseUnavailable(
-            f"the database {where} does not answer: {str(e.orig).strip().splitlines()[0]}",
-            remedy="check HM_DATABASE_URL and that the server runs",
-        ) from e
+        why = (str(e.orig).strip().splitlines() or [type(e.orig).__name__])[0]
+        remedy = "check HM_DATABASE_URL and that the server runs"
+        if _is_locked(e):
+            remedy = "another process holds it: wait until it is done, or end it"
+        raise DatabaseUnavailable(f"the database {where} does not answer: {why}", remedy=remedy) from e
 
 
 def _is_connection_failure(error: DBAPIError) -> bool:
     words = str(error.orig).lower()
     return any(w in words for w in ("connection", "could not translate host", "unable to open database"))
+
+
+def _is_locked(error: DBAPIError) -> bool:
+    """SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html), after ``BUSY_TIMEOUT_MS``."""
+    words = str(error.orig).lower()
+    return "database is locked" in words or "database table is locked" in words
 
 
 def is_postgresql(engine: Engine) -> bool:
