@@ -74,6 +74,20 @@ async def run(command: list[str], url: str, revision: str, output: Path) -> Find
     return findings
 
 
+async def run_each(command: list[str], url: str, scenarios: tuple[str, ...], output: Path) -> Findings:
+    """These scenarios alone, which belong to no revision, side by side."""
+
+    async def one(scenario: str) -> None:
+        arguments = ["server", "--url", url, "--scenario", scenario, "--output-dir", str(output)]
+        process = await asyncio.create_subprocess_exec(
+            *command, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        await asyncio.wait_for(process.wait(), SUITE_S)
+
+    await asyncio.gather(*(one(scenario) for scenario in scenarios))
+    return read(output)
+
+
 def read(output: Path) -> Findings:
     findings = Findings()
     for path in sorted(output.glob("server-*/checks.json")):

@@ -12,14 +12,14 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 
-from . import offers
+from . import offers, tasks
 from .asking import Conversation, Suspended
 from .asking_tools import asking
 from .shelf import Call, Outcome
 from .tools import changes, plain
 
 NAME = "conformance"
-SHELF = plain.on(asking)
+SHELF = plain.on(asking).on(tasks.jobs)
 Ctx = ServerRequestContext[Any]
 Page = types.PaginatedRequestParams | None
 
@@ -93,5 +93,6 @@ def build() -> Server[Any]:
         on_completion=complete,
         get_tool_input_schema={tool.name: tool.input_schema for tool in SHELF.tools}.get,
     )
+    tasks.serve(server)
     server.middleware.append(RequestStateBoundary(RequestStateSecurity.ephemeral(), default_audience=NAME))
     return server
