@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -64,27 +65,36 @@ def status(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _print_status(report: dict[str, object]) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for key, value in report.items():
-        shown = ", ".join(_words(value)) if isinstance(value, dict) else value
-        table.add_row(key.replace("_", " "), escape(str(shown)))
-    Console().print(table)
+def _print_status(report: dict[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, text in _status_rows(report):
+        table.add_row(name, escape(text))
+    Console(highlight=False).print(table)
     if not report["running"]:
         say("nothing runs; start it with: hm up --detach")
         if report["healthy"]:
             say(f"what answers at {report['url']} is no gateway of this HM_HOME")
 
 
-def _words(found: dict[str, object]) -> list[str]:
-    """``name value`` each; of a list how long it is, and of what is nested what is not 0."""
-    words = []
-    for key, value in found.items():
-        if isinstance(value, dict):
-            words += [f"{name.replace('_', ' ')} {count}" for name, count in value.items() if count]
-        else:
-            words.append(f"{key.replace('_', ' ')} {len(value) if isinstance(value, list) else value}")
-    return words
+def _status_rows(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    gateway = "not running" if not report["running"] else "" if report["healthy"] else "does not answer"
+    since = f"since {report['since']}" if "since" in report else ""
+    yield "gateway", ", ".join(filter(None, (report["url"], gateway, since)))
+    for other in report.get("gateways", ()):
+        yield "", f"{other}, started by hand"
+    for name, address in report.get("addresses", {}).items():
+        if name != "gateway":
+            models = f", local models: {report['models']}" if name == "runner" else ""
+            yield name, f"http://{address}{models}"
+    yield "servers", f"{report['servers']['enabled']} enabled of {report['servers']['locked']} locked"
+    if pool := report.get("pool"):
+        spares = pool["spares"] if isinstance(pool["spares"], int) else len(pool["spares"])
+        room = f"{pool['memory_mb']:.0f} of {pool['memory_budget_mb']:.0f} MB"
+        yield "sandboxes", f"{pool['sandboxes']} of {pool['max_sandboxes']} ({spares} spare), {room}"
+        yield "sessions", str(pool["sessions"])
+    if "processes" in report:
+        yield "processes", ", ".join(f"{name} {pid}" for name, pid in report["processes"].items())
+    yield "home", report["home"]
 
 
 def doctor(as_json: Json = False) -> None:

@@ -31,6 +31,8 @@ from runner.setup import state as model_state
 
 DEMO = ("time.get_current_time", {"timezone": "UTC"})
 
+MARGIN = " " * 23  # below the second column of what is said when all runs; 80 columns are enough for it
+
 Say = Callable[[str], None]
 
 
@@ -45,10 +47,10 @@ def bring_up(
     say: Say,
 ) -> None:
     """Everything that is missing, then run.  Raises ``NoServerBuilt`` when nothing can be served; exits 1 when some failed."""
-    begun = time.monotonic()
     make_private_dir(settings.home)
     with contextlib.ExitStack() as turn:
         turn.enter_context(_turn(settings, say))
+        begun = time.monotonic()
         prepared = _prepared(settings, only, yes=yes, say=say)
         models = models and models_can_be_prepared(settings, yes=yes, say=say)
         wanted = services(settings, models=models, console=console)
@@ -94,7 +96,7 @@ def _report(prepared: Prepared, say: Say) -> None:
         raise NoServerBuilt("no server is ready to run", remedy="mend what is said above, or run: hm doctor")
     cached = sum(1 for a in prepared.ready.values() if a.cached)
     say(
-        f"{len(prepared.ready)} servers verified and admitted"
+        f"{len(prepared.ready)} server{'' if len(prepared.ready) == 1 else 's'} verified and admitted"
         + (f", {len(prepared.fresh)} built now" if prepared.fresh else "")
         + (f", {cached} by a verdict that still stands" if cached else "")
     )
@@ -126,8 +128,10 @@ def _welcome(settings: Settings, begun: float, say: Say) -> None:
     say(f"the gateway is ready at {url} ({time.monotonic() - begun:.1f} s)")
     sys.stderr.write(
         as_typed(
-            f"\n  Connect a client     hm client connect claude-code   (also cursor, vscode, ...: hm client ls)\n"
-            f"  or by hand           {url}  with  Authorization: Bearer $(hm token show)\n"
+            f"\n  Connect a client     hm client connect claude-code\n"
+            f"{MARGIN}(also cursor, vscode, ...: hm client ls)\n"
+            f"  or by hand           {url}\n"
+            f"{MARGIN}Authorization: Bearer $(hm token show clients)\n"
             f"  See the tools        hm tools ls\n"
             f"{_also(settings)}\n"
         )
@@ -141,10 +145,11 @@ def _also(settings: Settings) -> str:
     addresses = state.addresses if state else {}
     lines = ""
     if console := addresses.get("console"):
-        lines += f"  Look around          http://{console}/   (log in once with the link of: hm console link)\n"
+        lines += f"  Look around          http://{console}/\n{MARGIN}(log in once with the link of: hm console link)\n"
     if runner := addresses.get("runner"):
-        progress = "" if model_state(settings) == "ready" else "   (in some minutes: hm model status)"
-        lines += f'  Ask a local model    hm model run ai/smollm2 "..."   OpenAI API at http://{runner}/v1{progress}\n'
+        soon = "" if model_state(settings) == "ready" else f"{MARGIN}(in some minutes: hm model status)\n"
+        lines += f'  Ask a local model    hm model run ai/smollm2 "..."\n{soon}'
+        lines += f"{MARGIN}(OpenAI's API: http://{runner}/v1)\n"
     return lines
 
 
