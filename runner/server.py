@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from harbourmaster.core.files import SECRET_MODE, make_private_dir, write_atomic
 from harbourmaster.core.settings import RUNNER_PORT, Settings
@@ -40,7 +41,7 @@ def serve(
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
     )
-    asyncio.run(_serve(uvicorn.Server(config), runner, preload))
+    uvloop.run(_serve(uvicorn.Server(config), runner, preload))
 
 
 def token_file(settings: Settings) -> Path:

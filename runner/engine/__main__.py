@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from harbourmaster.core.errors import HarbourError
 from runner.chat.template import ChatTemplate
 from runner.engine import wire
@@ -31,6 +33,9 @@ from runner.engine.writer import Limits, Writer
 from runner.errors import EngineFailed, TemplateRefused
 from runner.gguf import check_file
 
+ENOUGH_ON_CPU = (
+    64  # tokens in a step: ggml's attention computes 64 rows at once, and matrices cost the same per row beyond
+)
 SWITCH_S = 0.0005  # the writer must not wait 5 ms (CPython's default) for the main thread to hand over
 
 
@@ -77,7 +82,8 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     context = min(spec.context or DEFAULT_CONTEXT, model.facts.train_context or DEFAULT_CONTEXT)
     cells = max(spec.cells, context)
     threads = spec.threads or len(os.sched_getaffinity(0))
-    limits = Limits(context, cells, spec.running, max(spec.slots, spec.running), spec.batch)
+    enough = spec.batch if spec.gpu_layers and library.llama_supports_gpu_offload() else ENOUGH_ON_CPU
+    limits = Limits(context, cells, spec.running, max(spec.slots, spec.running), spec.batch, enough, model.idle_cells())
     vision = _vision(spec, model, threads, log)
     embedder = Embedder(model, context=context, threads=threads)
     memory = _context(model, limits, threads)
@@ -141,7 +147,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_S)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         try:
-            return asyncio.run(serve(connection))
+            return uvloop.run(serve(connection))
         except (ConnectionError, EngineFailed) as e:
             sys.stderr.write(f"{e}\n")
             return 1

@@ -119,6 +119,17 @@ class Context:
         """Let ``target`` share ``source``'s first ``count`` cells."""
         self.lib.llama_memory_seq_cp(self.memory, source, target, 0, count)
 
+    def save(self, slot: int) -> npt.NDArray[np.uint8] | None:
+        """A copy of a sequence's cells; None where the library gives none."""
+        size = int(self.lib.llama_state_seq_get_size(self.handle, slot))
+        state = np.empty(size, np.uint8)
+        written = self.lib.llama_state_seq_get_data(self.handle, _bytes(state), size, slot)
+        return state if written == size else None
+
+    def restore(self, slot: int, state: npt.NDArray[np.uint8]) -> bool:
+        """Put a copy back, into an empty sequence; False where there is no room for it in one piece."""
+        return bool(self.lib.llama_state_seq_set_data(self.handle, _bytes(state), len(state), slot))
+
     def clear(self) -> None:
         if self.memory:
             self.lib.llama_memory_clear(self.memory, False)
@@ -138,6 +149,10 @@ class Context:
         if self.handle:
             self.lib.llama_free(self.handle)
             self.handle = None
+
+
+def _bytes(array: npt.NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _pooling(model: Model) -> int:

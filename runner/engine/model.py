@@ -144,6 +144,12 @@ class Model:
     def adds_bos(self) -> bool:
         return bool(self.lib.llama_vocab_get_add_bos(self.vocab))
 
+    def idle_cells(self) -> int:
+        """How many cells that a token does not see make it about 2 % slower: looking at one costs each head of each layer
+        as much as 20 of the model's parameters (measured with SmolLM2 on x86-64)."""
+        looks = self.lib.llama_model_n_layer(self.handle) * self.lib.llama_model_n_head(self.handle)
+        return int(self.facts.parameters / 50 / 20 / max(looks, 1))
+
     def close(self) -> None:
         if self.handle:
             self.lib.llama_model_free(self.handle)

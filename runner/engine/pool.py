@@ -71,6 +71,10 @@ class SlotPool:
     def busy_charge(self) -> int:
         return sum(s.charge for s in self.slots if s.busy)
 
+    @property
+    def idle_charge(self) -> int:
+        return sum(s.charge for s in self.slots if not s.busy)
+
     def match(self, prompt: Tokens) -> tuple[Slot | None, int]:
         """The slot with the longest common prefix, and its length (always short of the whole prompt)."""
         best, longest = None, MIN_SHARED - 1
@@ -108,6 +112,15 @@ class SlotPool:
         slot.payer, slot.shared = donor.id, common
         donor.used = next(self._clock)
         return Placement(slot.id, donor.id, common, evicted)
+
+    def adopt(self, tokens: Tokens) -> Placement | None:
+        """An idle sequence comes back into memory with ``tokens``; None when all slots are busy."""
+        slot, evicted = self._free_slot(None)
+        if slot is None:
+            return None
+        slot.append(tokens)
+        slot.used = next(self._clock)
+        return Placement(slot.id, -1, len(tokens), evicted)
 
     def release(self, slot_id: int) -> None:
         """The sequence is done; its cells stay until they are needed."""
@@ -167,21 +180,25 @@ def common_prefix(left: Tokens, right: Tokens) -> int:
     return int(different[0]) if len(different) else size
 
 
-def shares(remaining: Iterable[int], budget: int, least: int) -> list[int]:
+def shares(remaining: Iterable[int], budget: int, least: int, enough: int) -> list[int]:
     """Split ``budget`` tokens of a step among sequences that have ``remaining`` tokens to decode, oldest first.
 
-    Each gets one; then each gets up to ``least``; what is left goes to those who need least, who answer soonest.
+    Those in mid-sentence get their one; the oldest prompt gets ``least``, so that it comes to an end whoever else comes;
+    the rest goes to the prompts that need least, who answer soonest.  A step of ``enough`` tokens ends where a prompt
+    does: what it took on beyond would only delay that answer.
     """
     wanted = list(remaining)
     given = [0] * len(wanted)
-    for level in (1, least):
-        for i, want in enumerate(wanted):
-            more = min(want, level) - given[i]
-            if 0 < more <= budget:
-                given[i] += more
-                budget -= more
-    for i in sorted(range(len(wanted)), key=lambda i: wanted[i] - given[i]):
-        more = min(wanted[i] - given[i], budget)
-        given[i] += more
-        budget -= more
+    for i, want in enumerate(wanted):
+        if want == 1 and budget:
+            given[i], budget = 1, budget - 1
+    used, ended = sum(given), False
+    prompts = [i for i, want in enumerate(wanted) if want > 1]
+    turns = [(i, least) for i in prompts[:1]] + [(i, budget) for i in sorted(prompts, key=lambda i: wanted[i])]
+    for i, most in turns:
+        if ended and used >= enough:
+            break
+        more = min(wanted[i] - given[i], most, budget)
+        given[i], budget, used = given[i] + more, budget - more, used + more
+        ended = ended or (more > 0 and given[i] == wanted[i])
     return given

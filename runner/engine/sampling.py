@@ -1,4 +1,5 @@
-"""One request's sampler chain.  Top-k comes first: every later sampler then sees at most a thousand candidates."""
+"""One request's sampler.  The likeliest token is looked up in the logits themselves; else it is a chain of the library's,
+with top-k first: every later sampler then sees at most a thousand candidates."""
 
 from __future__ import annotations
 
@@ -44,13 +45,19 @@ class Sampler:
             self._candidates = np.empty(model.size, _CANDIDATE)
             self._ids = np.arange(model.size, dtype=np.int32)
         self._trigger = Trigger(options.grammar_triggers, at_start=options.grammar_at_start)
+        self._direct = options.greedy and not _penalises(options) and not options.grammar
+        biases = _biases(model, options)
+        self._biased = np.array([token for token, _ in biases], np.intp)
+        self._bias = np.array([value for _, value in biases], np.float32)
 
     def sample(self, context: Context, index: int) -> tuple[int, Likelihood | None]:
         """The next token after output ``index`` of the last decode."""
         likelihood = None
         if self._options.logprobs >= 0:
             logits = np.array(context.logits(index))
-        if self._grammar is None:
+        if self._direct:
+            token = self._likeliest(context, index)
+        elif self._grammar is None:
             token = int(self._lib.llama_sampler_sample(self._chain, context.handle, index))
         elif self._trigger.sleeping:
             token = self._sample_until_trigger(context, index)
@@ -66,6 +73,13 @@ class Sampler:
             if handle:
                 self._lib.llama_sampler_free(handle)
                 setattr(self, name, None)
+
+    def _likeliest(self, context: Context, index: int) -> int:
+        """A search in place; the chain would first copy the whole vocabulary into a list of candidates."""
+        logits = context.logits(index)
+        if len(self._biased):
+            logits[self._biased] += self._bias  # the library's own memory, which the next decode overwrites
+        return int(np.argmax(logits))
 
     def _sample_until_trigger(self, context: Context, index: int) -> int:
         """Free text; a token that would run past the trigger into what the grammar rules is drawn again without it."""
@@ -154,9 +168,7 @@ def make_grammar(model: Model, grammar: str) -> Any:
 def _links(model: Model, options: Sampling) -> list[Any]:
     lib = model.lib
     links = []
-    bias = [*options.logit_bias, *((t, -math.inf) for t in (model.end_tokens if options.ignore_eos else ()))]
-    bias = [(token, value) for token, value in bias if 0 <= token < model.size]
-    if bias:
+    if bias := _biases(model, options):
         array = (lib.llama_logit_bias * len(bias))(*bias)
         links.append(lib.llama_sampler_init_logit_bias(model.size, len(bias), array))
     if _penalises(options):
@@ -182,6 +194,11 @@ def _links(model: Model, options: Sampling) -> list[Any]:
         lib.llama_sampler_init_temp(options.temperature),
         lib.llama_sampler_init_dist(seed),
     ]
+
+
+def _biases(model: Model, options: Sampling) -> list[tuple[int, float]]:
+    ends = dict.fromkeys(model.end_tokens if options.ignore_eos else (), -math.inf)
+    return [(token, value) for token, value in {**dict(options.logit_bias), **ends}.items() if 0 <= token < model.size]
 
 
 def _penalises(options: Sampling) -> bool:

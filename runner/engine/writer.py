@@ -34,11 +34,12 @@ from runner.engine.requests import (
 )
 from runner.engine.sampling import Sampler
 from runner.engine.sequence import Sequence
+from runner.engine.shelf import Kept, Shelf
 from runner.errors import EngineFailed
 
 log = logging.getLogger(__name__)
 
-LEAST_SHARE = 32  # tokens of a step that each prompt gets before the shortest are favoured
+LEAST_SHARE = 32  # tokens of a step that the oldest prompt gets before the shortest are favoured
 FOLLOW = 32  # tokens: a prompt waits for another's prefill when at least this much more will then be shared
 PREFILL_WHILE_DECODING = 256  # tokens of a step when others are in mid-sentence, so that they do not stall
 MAX_FAILURES = 3  # decodes in a row that fail before the process gives up and is replaced
@@ -51,6 +52,8 @@ class Limits:
     running: int  # sequences at once
     slots: int  # sequences in memory, finished ones included
     batch: int  # tokens in one decode
+    enough: int = 1 << 30  # tokens that keep the device busy: a larger step need not be fuller
+    idle: int = 1 << 30  # cells of finished sequences that may stay while others run
 
 
 @dataclass
@@ -61,6 +64,8 @@ class Counters:
     cached: int = 0
     preempted: int = 0
     evicted: int = 0
+    parked: int = 0  # sequences copied out of memory
+    fetched: int = 0  # and back into it
     no_slot: int = 0
     cancelled: int = 0
     decode_s: float = 0.0
@@ -75,6 +80,7 @@ class Writer:
         self.counters = Counters()
         self._model, self._context, self._embedder, self._limits, self._tell = model, context, embedder, limits, tell
         self._pool = SlotPool(limits.slots, shares=model.facts.shares_prefixes)
+        self._shelf = Shelf(limits.cells // 2 if model.facts.shares_prefixes else 0)
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []  # in order of admission
         self._events: list[Event] = []
@@ -124,6 +130,8 @@ class Writer:
     def _step(self) -> None:
         self._events.extend(self._embedder.step())
         self._admit()
+        if self._running:
+            self._park(self._limits.idle)
         if not self._running or not self._look():
             return
         outputs = self._fill()
@@ -176,7 +184,7 @@ class Writer:
         batch = self._context.batch
         batch.clear()
         outputs = []
-        given = shares((s.ahead for s in self._running), budget, LEAST_SHARE)
+        given = shares((s.ahead for s in self._running), budget, LEAST_SHARE, self._limits.enough)
         for sequence, count in zip(self._running, given, strict=True):
             if count:
                 last = sequence.done + count == sequence.count
@@ -255,6 +263,7 @@ class Writer:
         if sequence.sampler is None:
             sequence.sampler = Sampler(self._model, sequence.request.generation.sampling)
         prompt = sequence.request.prompt
+        self._fetch(sequence)
         placement = self._pool.place(sequence.content, prompt.whole)
         assert placement is not None  # there are more slots than may run
         for slot in placement.evicted:
@@ -273,6 +282,40 @@ class Writer:
             sequence.admitted, sequence.cached = time.monotonic(), sequence.done
             self.counters.cached += sequence.done
         self._running.append(sequence)
+
+    # -- finished sequences, between the memory and the shelf
+
+    def _park(self, most: int) -> None:
+        """Copy the longest unused out, until ``most`` idle cells are left."""
+        while self._pool.idle_charge > most and (idle := self._pool.oldest_idle()):
+            tokens = idle.content.copy()
+            state = self._context.save(idle.id) if self._shelf.fits(len(tokens)) else None
+            if state is not None:
+                self._shelf.put(Kept(tokens, state))
+                self.counters.parked += 1
+            else:
+                self.counters.evicted += 1
+            self._forget(idle.id)
+
+    def _fetch(self, sequence: Sequence) -> None:
+        """Copy back what ``sequence`` begins with, where that is more than the memory has."""
+        kept, common = self._shelf.match(sequence.content)
+        prompt = sequence.request.prompt
+        common = prompt.whole(common)
+        if kept is None or common < self._pool.match(sequence.content)[1] + FOLLOW:
+            return
+        self._park(max(self._limits.cells - self._pool.busy_charge - len(kept.tokens), 0))
+        placement = self._pool.adopt(kept.tokens[:common])
+        if placement is None:
+            return
+        for slot in (*placement.evicted, placement.slot):
+            self._context.forget(slot)
+        if self._context.restore(placement.slot, kept.state):
+            self._context.forget(placement.slot, prompt.position(common))
+            self._shelf.take(kept, common)
+            self.counters.fetched += 1
+        else:
+            self._forget(placement.slot)
 
     def _finish(self, sequence: Sequence, reason: str) -> None:
         if sequence in self._running:

@@ -142,9 +142,20 @@ def test_charges_always_equal_the_cells_that_are_really_used(seed: int) -> None:
         assert pool.charged == len(cells)
 
 
-def test_everyone_gets_a_token_then_a_share_then_the_shortest_is_served() -> None:
-    assert shares([1, 1, 1], 8, 32) == [1, 1, 1]
-    assert shares([1, 500, 100], 200, 32) == [1, 99, 100]
-    assert shares([500, 500], 64, 32) == [32, 32]
-    assert shares([5, 5, 5], 2, 32) == [1, 1, 0]
-    assert sum(shares([300, 40, 7, 1], 128, 32)) == 128
+def test_sentences_go_on_and_the_shortest_prompt_is_served_first() -> None:
+    assert shares([1, 1, 1], 8, 32, 64) == [1, 1, 1]
+    assert shares([1, 500, 100, 90], 300, 32, 500) == [1, 109, 100, 90]
+    assert shares([5, 1, 1], 2, 32, 64) == [0, 1, 1]
+    assert sum(shares([300, 40, 7, 1], 128, 32, 64)) <= 128
+    assert shares([], 128, 32, 64) == []
+
+
+def test_the_oldest_prompt_comes_to_its_end_whatever_comes_after_it() -> None:
+    assert shares([500, 40, 41], 64, 32, 64) == [32, 32, 0]
+    assert shares([500, 500], 64, 32, 64) == [64, 0]
+
+
+def test_a_step_that_keeps_the_device_busy_ends_where_a_prompt_ends() -> None:
+    assert shares([300, 300, 300], 512, 32, 64) == [300, 0, 0]
+    assert shares([300, 300, 300], 512, 32, 512) == [300, 212, 0]
+    assert shares([40, 40, 40], 512, 32, 64) == [40, 40, 0]
