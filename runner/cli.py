@@ -278,13 +278,19 @@ def run(
     temperature: Annotated[float | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     max_tokens: Annotated[int | None, typer.Option()] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="a picture for PROMPT; may be given again")
+    ] = None,
     url: Url = "",
 ) -> None:
     """Ask a model once, or talk with it (/bye ends)."""
     from runner.cli_chat import converse
 
     options = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
-    converse(Settings.load(), name, prompt, system, {k: v for k, v in options.items() if v is not None}, url)
+    chosen = {k: v for k, v in options.items() if v is not None}
+    if image and prompt is None:
+        raise typer.BadParameter("say what to do with it: hm model run MODEL PROMPT --image FILE", param_hint="--image")
+    converse(Settings.load(), name, prompt, system, chosen, url, image or [])
 
 
 @app.command(name="logs")

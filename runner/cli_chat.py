@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harbourmaster.core.settings import Settings
+from runner.chat.pictures import picture_part
 from runner.client import RunnerClient, own_url
 from runner.install import is_installed
 from runner.local import LocalChat
@@ -20,16 +22,28 @@ HELP = "/bye ends, /clear forgets the conversation, /? shows this"
 
 
 def converse(
-    settings: Settings, model: str, prompt: str | None, system: str, options: dict[str, Any], url: str
+    settings: Settings,
+    model: str,
+    prompt: str | None,
+    system: str,
+    options: dict[str, Any],
+    url: str,
+    images: list[Path],
 ) -> None:
+    """``images``: what ``prompt`` is about."""
     opening = [{"role": "system", "content": system}] if system else []
     with _asker(settings, model, url) as ask:
         if prompt is not None:
-            _answer(ask, [*opening, {"role": "user", "content": prompt}], options)
+            _answer(ask, [*opening, {"role": "user", "content": _question(prompt, images)}], options)
         elif not sys.stdin.isatty():
             _answer(ask, [*opening, {"role": "user", "content": sys.stdin.read()}], options)
         else:
             _talk(ask, opening, options, settings.home / "models" / "history")
+
+
+def _question(prompt: str, images: list[Path]) -> Any:
+    files = [base64.b64encode(path.read_bytes()).decode() for path in images]
+    return [*map(picture_part, files), {"type": "text", "text": prompt}] if files else prompt
 
 
 @contextlib.contextmanager

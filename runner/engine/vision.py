@@ -42,6 +42,8 @@ class Vision:
         self.sections = 4 if self._lib.mtmd_decode_use_mrope(self._context) else 1
         self.causal = not self._lib.mtmd_decode_use_non_causal(self._context, None)
         self._kept: OrderedDict[bytes, Seen] = OrderedDict()
+        # A projector whose numbers do not fit together aborts the process at the first picture: let that be while it loads.
+        self._look(np.full((64, 64, 3), 128, np.uint8), b"")
 
     def see(self, data: bytes) -> Seen:
         """What stands for a picture in a prompt: rows, with the tokens that this model wants around them.

@@ -21,7 +21,7 @@ from runner.chat.job import ChatJob, Done, Text
 from runner.chat.toolcalls import chat
 from runner.engine.client import EngineProcess
 from runner.engine.spec import EngineSpec
-from runner.errors import ImageInvalid, LoadFailed, PromptTooLong, Unsupported
+from runner.errors import EngineDied, ImageInvalid, LoadFailed, PromptTooLong, Unsupported
 from runner.store.package import Parts, package
 from runner.store.store import ModelStore
 from tests.runner.conftest import Server, serve
@@ -216,6 +216,15 @@ async def test_a_projector_of_another_model_is_refused_and_the_runner_lives(file
         await EngineProcess.start(spec(files, LLAVA, mmproj=str(eyes)))
 
 
+async def test_a_projector_that_cannot_compute_ends_its_own_process_while_it_loads(files: Path, tmp_path: Path) -> None:
+    eyes = projector(
+        tmp_path / "odd.mmproj", LLAVA, **{"clip.vision.attention.head_count": 3}
+    )  # 32 is no multiple of it
+    with pytest.raises((EngineDied, LoadFailed)) as e:
+        await EngineProcess.start(spec(files, LLAVA, mmproj=str(eyes)))
+    assert "tiny" in e.value.message or "projector" in e.value.message
+
+
 # -- through the server
 
 
@@ -296,6 +305,19 @@ def test_bad_pictures_are_bad_requests(seeing: Server, url: str, code: str, said
         assert answer.status_code == 400
         assert answer.json()["error"]["code"] == code
         assert said in answer.json()["error"]["message"]
+
+
+def test_the_command_line_shows_a_model_a_picture(seeing: Server, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(png(1))
+    command = [sys.executable, "-m", "harbourmaster", "model", "run", "ai/eyes", QUESTION, "--image", str(file)]
+    command += ["--max-tokens", "3", "--url", seeing.url]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "HM_HOME": str(seeing.home)}, check=False)
+    assert done.returncode == 0, done.stderr
+    file.write_bytes(b"no picture")
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "HM_HOME": str(seeing.home)}, check=False)
+    assert done.returncode == 1
+    assert b"no PNG" in done.stderr
 
 
 def test_a_blind_model_refuses_in_each_dialect(seeing: Server) -> None:
