@@ -18,8 +18,6 @@ from pathlib import Path
 
 from harbourmaster.core.digests import CHUNK, expect, sha256_of_file
 from harbourmaster.core.errors import UnavailableError
-from runner.store.minilm import convert
-from runner.store.package import Parts, package
 from runner.store.store import Model, ModelStore
 
 
@@ -64,6 +62,8 @@ def install(store: ModelStore, starter: Starter = SMOLLM2) -> Model:
     """The starter model in the store, fetched if it is missing.  Raises ``StarterUnavailable``."""
     if store.has(starter.tag):
         return store.find(starter.tag)
+    from runner.store.package import Parts, package  # `hm status` asks only what is installed
+
     with tempfile.TemporaryDirectory(prefix="hm-starter-") as place:
         weights, license_file = fetch(starter, Path(place))
         parts = Parts((weights,), (license_file,), created=starter.created)
@@ -81,6 +81,8 @@ def fetch(starter: Starter, place: Path) -> tuple[Path, Path]:
     expect(starter.digest, sha256_of_file(files[0]), starter.members[0])
     if files[0].suffix == ".gguf":
         return files[0], files[-1]
+    from runner.store.minilm import convert  # numpy
+
     converted = files[0].with_suffix(".gguf")
     convert(files[0], files[1], files[2], converted)
     return converted, files[-1]
