@@ -207,6 +207,10 @@ def _page(server: LockedServer) -> str:
         ("SBOM", server.sbom),
         ("profile", server.profile),
     ]
+    if server.parts:
+        place += [
+            (f"{name} runs", f"{tool['image']} {' '.join(tool['command'])}") for name, tool in _tool_images(server)
+        ]
     if server.remote:
         place = [("runs elsewhere", f"{server.run['remote']['url']} ({server.run['remote']['transport']})")]
     facts = [
@@ -225,6 +229,10 @@ def _page(server: LockedServer) -> str:
     rows = facts + [(part, names) for part, names in offers if names]
     width = max(len(label) for label, _ in rows)
     return f"{server.name}\n" + "".join(f"  {label:<{width}}  {visible(text)}\n" for label, text in rows)
+
+
+def _tool_images(server: LockedServer) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(server.run["tools"].items())
 
 
 def _names(server: LockedServer, part: str) -> list[str]:

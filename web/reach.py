@@ -76,7 +76,14 @@ def begin_login(harbour: Harbour, who: Who, name: str, origin: str) -> Login:
 
 
 def begin_connect(harbour: Harbour, who: Who, name: str, origin: str) -> Login:
-    """As `hm server add NAME` for a remote server of the catalog: connect, log in where it asks for it, list, lock."""
+    """As `hm server add NAME` for a remote server of the catalog: connect, log in where it asks for it, list, lock.
+
+    Nobody is shown what changed, so a server that is locked stays as it was agreed to.  Raises ``FormInvalid``."""
+    if name in read_lock(harbour.settings.lock_file):
+        raise FormInvalid(
+            f"{name} is connected already",
+            remedy=f"log in to it; what it changed is on its page, or: hm server add {name}",
+        )
     return _begin(harbour, who, name, origin, "connect", harbour.connect)
 
 

@@ -1,4 +1,5 @@
-"""Takes the pictures in docs/screenshots from a console that runs: ``hm console link | python -m tests.web.screenshots``.
+"""Takes the pictures in docs/screenshots from a console that runs: ``hm console link | python -m tests.web.screenshots``,
+with names behind it only these.
 
 Best from a home where ``hm up`` has run and advisories are loaded.  Not a test.
 """
@@ -29,6 +30,9 @@ SHOTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("connect", "/connect", {"color_scheme": "light", "viewport": WIDE}),
     ("models", "/models", {"color_scheme": "dark", "viewport": WIDE}),
     ("submit", "/submit", {"color_scheme": "light", "viewport": WIDE}),
+    ("publish", "/publish", {"color_scheme": "light", "viewport": WIDE}),
+    ("remote", "/remote", {"color_scheme": "light", "viewport": WIDE}),
+    ("folders", "/folders", {"color_scheme": "dark", "viewport": WIDE}),
 )
 
 
@@ -42,6 +46,8 @@ def main() -> None:
         first.new_page().goto(link)
         state = first.storage_state()
         for name, path, look in SHOTS:
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
             context = browser.new_context(storage_state=state, reduced_motion="reduce", **look)
             page = context.new_page()
             page.goto(base + path)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from web import deeds, reach
+from web.identity import Who
 from web.logins import Login
 from web.render import harbour_of
 from web.requests import ApiAdmin, ApiOperator, ApiViewer
@@ -27,14 +28,15 @@ class Place(BaseModel):
 
 @router.get("/remote")
 def remotes(request: Request, who: ApiViewer) -> list[dict[str, Any]]:
-    """Remote servers of the lock, and whether somebody is logged in to them.  No token is in it."""
-    return [row | {"going_on": _login(row["going_on"])} for row in reach.remotes(harbour_of(request))]
+    """Remote servers of the lock, and whether somebody is logged in to them.  No token is in it; `url`, which lets its reader
+    log in as themselves, is for operators."""
+    return [row | {"going_on": _login(row["going_on"], who)} for row in reach.remotes(harbour_of(request))]
 
 
 @router.post("/remote/{name}/login")
 def login(request: Request, who: ApiOperator, name: str) -> dict[str, Any]:
     """Begin a login; a person opens `url` in a browser on the console's machine.  `GET /api/remote` says what became of it."""
-    found = _login(reach.begin_login(harbour_of(request), who, name, str(request.base_url)))
+    found = _login(reach.begin_login(harbour_of(request), who, name, str(request.base_url)), who)
     assert found is not None
     return found
 
@@ -42,7 +44,7 @@ def login(request: Request, who: ApiOperator, name: str) -> dict[str, Any]:
 @router.post("/remote/{name}/connect")
 def connect(request: Request, who: ApiAdmin, name: str) -> dict[str, Any]:
     """Connect to a remote server of the catalog, list and lock it, with a login where it asks for one."""
-    found = _login(reach.begin_connect(harbour_of(request), who, name, str(request.base_url)))
+    found = _login(reach.begin_connect(harbour_of(request), who, name, str(request.base_url)), who)
     assert found is not None
     return found
 
@@ -72,8 +74,9 @@ def take(request: Request, who: ApiAdmin, name: str, path: str) -> dict[str, Any
     return {"done": reach.take_folder(harbour_of(request), who, name, deeds.required(path, "the folder"))}
 
 
-def _login(login: Login | None) -> dict[str, Any] | None:
+def _login(login: Login | None, who: Who) -> dict[str, Any] | None:
     if login is None:
         return None
     error = login.error.as_dict() if login.error else None
-    return {"server": login.server, "state": login.state, "url": login.url if login.active else "", "error": error}
+    url = login.url if login.active and who.may("operator") else ""
+    return {"server": login.server, "state": login.state, "url": url, "error": error}
