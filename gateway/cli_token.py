@@ -11,7 +11,8 @@ import typer
 
 from gateway.principals import SCOPES
 from gateway.tokens import DEFAULT, KEPT, TokenInfo, TokenStore
-from harbourmaster.core.errors import UsageError
+from harbourmaster.core.audit import AuditLog
+from harbourmaster.core.errors import HarbourError, UsageError
 from harbourmaster.core.program import as_typed
 from harbourmaster.core.settings import Settings
 
@@ -59,19 +60,43 @@ def create(
 ) -> None:
     """Make a token for one client or person and print it; it is shown this once."""
     ends = _moment(expires) if expires else ""
-    token = _store().create(name, scopes=scope or (), profiles=profile or (), servers=server or (), expires=ends)
+    settings = Settings.load()
+    store = TokenStore(settings.tokens_file)
+    token = store.create(name, scopes=scope or (), profiles=profile or (), servers=server or (), expires=ends)
+    may = {
+        "scopes": sorted(set(scope or ())),
+        "profiles": sorted(set(profile or ())),
+        "servers": sorted(set(server or ())),
+    }
+    try:
+        _record(
+            settings, {"event": "create", "name": name, **{k: v for k, v in may.items() if v}, "expires": ends or None}
+        )
+    except HarbourError:
+        store.revoke(name)  # what is not on record was not given
+        raise
     print(token)
 
 
 @app.command("revoke")
 def revoke(name: Name) -> None:
     """Forget a token; whoever holds it is refused from now on."""
-    _store().revoke(name)
+    settings = Settings.load()
+    TokenStore(settings.tokens_file).revoke(name)
     print(f"{name} is revoked")
+    _record(settings, {"event": "revoke", "name": name})  # after it: a full disk must not keep a token alive
 
 
 def _store() -> TokenStore:
     return TokenStore(Settings.load().tokens_file)
+
+
+def _record(settings: Settings, facts: dict[str, Any]) -> None:
+    audit = AuditLog(settings.audit_dir)
+    try:
+        audit.append_durably({"kind": "token", **facts})
+    finally:
+        audit.close()
 
 
 def _row(token: TokenInfo) -> dict[str, Any]:
