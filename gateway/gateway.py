@@ -65,9 +65,7 @@ log = logging.getLogger("gateway")
 SERVER_INFO: dict[str, Any] = {"name": "harbourmaster", "title": "Harbourmaster", "version": version("harbourmaster")}
 
 HABITS_FILE = "pool.json"
-AHEAD_S = (
-    3.0  # after the start, what only some calls need is loaded before one does: clients that waited for us go first
-)
+AHEAD_S = 1.0  # after the start, what only some calls need is loaded before one does; who waited for us goes first
 
 Servers = Mapping[str, LockedServer]
 
