@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.drift import Drift
@@ -38,6 +38,14 @@ class Differences:
         task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._note, server, drift))
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)
+
+    def remembered(self, lock: Mapping[str, LockedServer]) -> list[tuple[LockedServer, Drift]]:
+        """What was found before this gateway began, of servers that are locked as they were then.  Blocking."""
+        found = []
+        for name in self._held.names():
+            if (server := lock.get(name)) is not None:
+                found += [(server, Drift(part, d["changed"])) for part, d in self._held.read(server).items()]
+        return found
 
     async def close(self) -> None:
         """Wait until all are on file."""

@@ -193,6 +193,8 @@ class Gateway:
         self.began = asyncio.get_running_loop().time()
         names = sorted(self.index.servers)
         self.recorder.event(event="start", servers=names[:MAX_SERVERS], count=len(names))
+        for server, drift in await asyncio.to_thread(self._differences.remembered, self.views.lock):
+            self._differs(server, drift)
         if self.traces is not None:
             self.traces.start()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())

@@ -33,6 +33,10 @@ class HeldFiles:
     def path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
 
+    def names(self) -> list[str]:
+        """The servers that there are files of, old ones too."""
+        return sorted(path.stem for path in self._directory.glob("*.json"))
+
     def read(self, server: LockedServer) -> Parts:
         """What differs from ``server`` as it is locked; empty when nothing does or the file cannot be understood."""
         try:

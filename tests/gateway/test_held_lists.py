@@ -9,6 +9,7 @@ from typing import Any
 from gateway.drift import Drift
 from gateway.hiding import hidden, still_hidden
 from gateway.lock import pin_of
+from harbourmaster.core.digests import sha256
 from harbourmaster.core.settings import Settings
 from tests.gateway import backend
 from tests.gateway.harness import Http, World, locked, rpc, serving, tool_call, until
@@ -70,6 +71,18 @@ async def test_a_lock_that_is_another_lists_it_again(settings: Settings) -> None
         world.changed = world.servers
         await until(lambda: gateway.views.lock["alpha"].pin == approved.pin, "the new lock")
         assert "alpha__echo" in await tools(http, session)
+
+
+async def test_a_gateway_that_begins_again_still_knows_and_another_lock_forgets(settings: Settings) -> None:
+    world = drifting()
+    async with serving(settings, world) as (_, http):
+        await http.call(await http.initialize(), "tools/call", tool_call("alpha__echo"))
+    async with serving(settings, drifting()) as (_, http):
+        assert "alpha__echo" not in await tools(http, await http.initialize())
+    newer = drifting()
+    newer.servers["alpha"] = dataclasses.replace(newer.servers["alpha"], image=sha256(b"newer"))
+    async with serving(settings, newer) as (_, http):
+        assert "alpha__echo" in await tools(http, await http.initialize())
 
 
 def test_what_is_not_changed_or_of_another_lock_hides_nothing() -> None:
