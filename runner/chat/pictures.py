@@ -12,10 +12,11 @@ import re
 import secrets
 from typing import Any
 
-from runner.errors import RequestInvalid, Unsupported
+from runner.errors import RequestInvalid, RequestTooLarge, Unsupported
 
 MAX_PICTURES = 16  # in one request
 MAX_BYTES = 8 << 20  # of one file; a whole body may have 10 MiB
+MAX_ALL = 32 << 20  # characters of all: a conversation that the runner keeps grows by a body with every request
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 # A mark is made of private-use characters that nobody can guess, so no text can stand for a picture.
 _OPEN, _CLOSE, _DIGIT = "\ue0f2", "\ue0f3", 0xE100
@@ -57,9 +58,11 @@ def _check(encoded: str) -> None:
 
 
 def check_count(messages: list[dict[str, Any]]) -> None:
-    count = sum(1 for m in messages for p in _parts(m) if p["type"] == "image_url")
-    if count > MAX_PICTURES:
-        raise RequestInvalid(f"{count} pictures in one request; at most {MAX_PICTURES} are taken", param="messages")
+    urls = [p["image_url"]["url"] for m in messages for p in _parts(m) if p["type"] == "image_url"]
+    if len(urls) > MAX_PICTURES:
+        raise RequestInvalid(f"{len(urls)} pictures in one request; at most {MAX_PICTURES} are taken", param="messages")
+    if sum(map(len, urls)) > MAX_ALL:
+        raise RequestTooLarge(f"the pictures of this conversation have over {MAX_ALL} characters", remedy="send fewer")
 
 
 def lift(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:

@@ -17,7 +17,7 @@ from typing import Any
 from harbourmaster.core.errors import HarbourError
 from runner.engine import wire
 from runner.engine.spec import EngineSpec
-from runner.errors import EngineDied, from_dict
+from runner.errors import EngineDied, RequestTooLarge, from_dict
 
 STDERR_TAIL = 4096  # bytes that an error shows
 LOG_LINES = 1000  # kept for `hm model logs`
@@ -108,7 +108,11 @@ class EngineProcess:
         queue = self._answers[request_id] = asyncio.Queue()
         ended = False
         try:
-            self._writer.write(wire.encode({**frame, "id": request_id}))
+            data = wire.encode({**frame, "id": request_id})
+            if len(data) > wire.MAX_FRAME:  # the other side would have to end
+                ended = True
+                raise RequestTooLarge(f"{len(data)} bytes for one request", remedy="send less", limit=wire.MAX_FRAME)
+            self._writer.write(data)
             while not ended:
                 answer = await queue.get()
                 if answer["ev"] == "died":

@@ -27,7 +27,8 @@ from runner.store.store import ModelStore
 from tests.runner.conftest import Server, serve
 from tests.runner.sure import SURE
 from tests.runner.test_openai_client import QUESTION, WEATHER
-from tests.runner.visionfiles import LLAVA, projector
+from tests.runner.test_picture_files import picture
+from tests.runner.visionfiles import LLAVA, language_model, png, projector
 
 PROGRAM = shutil.which(os.environ.get(VARIABLE) or BACKEND)
 real = pytest.mark.skipif(not PROGRAM, reason=f"no llama-server: name one in {VARIABLE}, or put it on the PATH")
@@ -222,6 +223,26 @@ async def test_tools_are_called_and_checked_and_long_prompts_refused_with_the_nu
         assert (await answer(engine, grammar))[0] == "maybe"
     finally:
         await engine.stop()
+
+
+@real
+@pytest.mark.slow
+async def test_pictures_reach_it(engine_installed: None, tmp_path: Path) -> None:
+    weights, eyes = language_model(tmp_path / "a.gguf", LLAVA), projector(tmp_path / "b.gguf", LLAVA)
+    engine = await LlamaServer.start(
+        EngineSpec("tiny", (str(weights),), context=512, threads=1, running=1, backend=BACKEND, mmproj=str(eyes))
+    )
+    text = {"type": "text", "text": "what?"}
+    options = {"temperature": 0, "max_tokens": 2, "ignore_eos": True}
+    try:
+        jobs = [
+            ChatJob([{"role": "user", "content": parts}], options, tool_choice="none")
+            for parts in ([picture(png(1)), text], [text])
+        ]
+        with_picture, without = [(await answer(engine, asked))[1].usage.prompt_tokens for asked in jobs]
+    finally:
+        await engine.stop()
+    assert with_picture >= without + 16  # rows of a picture of this projector
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from runner.chat.pictures import MAX_BYTES, MAX_PICTURES, lift
 from runner.engine.pictures import Picture, Prompt, glance, join, row_ids
 from runner.engine.pixels import MAX_PIXELS, MAX_SIDE, decode
 from runner.engine.session import check_pictures, picture_parts
-from runner.errors import HarbourError, ImageInvalid, RequestInvalid, TemplateRefused, Unsupported
+from runner.errors import HarbourError, ImageInvalid, RequestInvalid, RequestTooLarge, TemplateRefused, Unsupported
 from tests.runner.visionfiles import png
 
 
@@ -166,6 +166,12 @@ def test_only_files_that_come_with_the_request_are_taken(url: str, said: str) ->
 def test_too_many_pictures_are_refused() -> None:
     with pytest.raises(RequestInvalid, match=f"at most {MAX_PICTURES}"):
         asked(*(picture(png(i)) for i in range(MAX_PICTURES + 1)))
+
+
+def test_a_conversation_of_many_large_pictures_is_refused() -> None:
+    large = {"type": "image_url", "image_url": {"url": data_url(bytes(7 << 20))}}
+    with pytest.raises(RequestTooLarge):
+        asked(*[large] * 4)
 
 
 def test_sound_and_files_are_refused_by_name() -> None:

@@ -21,7 +21,7 @@ from runner.chat.job import ChatJob, Done, Text
 from runner.chat.toolcalls import chat
 from runner.engine.client import EngineProcess
 from runner.engine.spec import EngineSpec
-from runner.errors import EngineDied, ImageInvalid, LoadFailed, PromptTooLong, Unsupported
+from runner.errors import EngineDied, ImageInvalid, LoadFailed, PromptTooLong, RequestTooLarge, Unsupported
 from runner.store.package import Parts, package
 from runner.store.store import ModelStore
 from tests.runner.conftest import Server, serve
@@ -159,6 +159,16 @@ async def test_hostile_pictures_fail_alone(files: Path) -> None:
         await likelihoods(engine, question(png(1)))
         assert engine.alive
         assert engine.pid == pid
+    finally:
+        await engine.stop()
+
+
+async def test_a_request_larger_than_a_frame_fails_alone(files: Path) -> None:
+    engine = await EngineProcess.start(spec(files, LLAVA))
+    try:
+        with pytest.raises(RequestTooLarge):
+            await engine.ask({"op": "count", "prompt": "x" * (65 << 20)})
+        assert await engine.ask({"op": "count", "prompt": "x"}) == 1
     finally:
         await engine.stop()
 
