@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from gateway.edges.exchange import KEEP_ALIVE_S, QuickProtocol
-from gateway.edges.patience import look_at
+from gateway.edges.patience import BODY_S, look_at
 from gateway.edges.streams import send_body
 from gateway.serve import bind
 
@@ -139,3 +139,49 @@ async def test_a_connection_that_is_idle_too_long_is_closed_and_a_busy_one_is_no
         assert (await answer(reader))[2] == b"/  2"
         look_at(server.server_state.connections, asyncio.get_running_loop().time() + KEEP_ALIVE_S + 1)
         assert await reader.read() == b""
+
+
+async def test_a_body_that_never_begins_or_never_ends_is_not_waited_for_for_ever() -> None:
+    for begun in (b"", b"abc"):
+        async with connected(echo_all) as (server, reader, writer):
+            writer.write(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n" + begun)
+            await asyncio.sleep(0.1)
+            now = asyncio.get_running_loop().time()
+            look_at(server.server_state.connections, now)
+            look_at(server.server_state.connections, now + BODY_S - 1)
+            assert len(server.server_state.tasks) == 1
+            look_at(server.server_state.connections, now + BODY_S + 1)
+            assert (await answer(reader))[0] == 408
+            assert await reader.read() == b""
+            await asyncio.wait_for(asyncio.gather(*server.server_state.tasks), 5)
+            assert not server.server_state.connections
+
+
+async def test_a_long_call_whose_body_is_here_is_left_alone() -> None:
+    leave = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await leave.wait()
+        await send_body(send, 200, b"{}")
+
+    async with connected(slow) as (server, reader, writer):
+        for _ in range(2):
+            leave.clear()
+            writer.write(post("/", b"x"))
+            await asyncio.sleep(0.1)
+            now = asyncio.get_running_loop().time()
+            for later in (0, BODY_S + 1, 10 * BODY_S):
+                look_at(server.server_state.connections, now + later)
+            leave.set()
+            assert (await answer(reader))[2] == b"{}"
+
+
+async def echo_all(scope: Any, receive: Any, send: Any) -> None:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body, more = body + message["body"], message["more_body"]
+    await send_body(send, 200, body)

@@ -135,6 +135,24 @@ def test_a_second_login_of_the_same_server_is_the_first(waiting: Waiting) -> Non
     }
 
 
+def test_a_viewer_cannot_take_a_login_that_waits_over_and_log_everybody_in_as_themselves(waiting: Waiting) -> None:
+    (row,) = waiting.console.bearer("viewer").get("/api/remote").json()
+    assert row["going_on"] == {"server": "far", "state": "waiting", "url": "", "error": None}
+    (row,) = waiting.console.bearer("operator").get("/api/remote").json()
+    assert row["going_on"]["url"] == "https://login.example.org/authorize?x=1"
+
+
+def test_connecting_again_does_not_take_what_a_locked_server_changed_in_silence(with_far: Console) -> None:
+    before = with_far.locked("far")
+    admin = with_far.person()
+    again = admin.post("/do/remote/connect", data={"name": "far", "_form": form_of(admin)})
+    assert "connected already" in again.text
+    assert with_far.bearer("admin").post("/api/remote/far/connect").status_code == 400
+    assert with_far.locked("far") == before
+    going_on = with_far.harbour.logins.of("far")
+    assert going_on is None or not going_on.active
+
+
 def test_a_waiting_login_in_a_real_browser(waiting: Waiting, chromium: Path) -> None:
     with chromium_browser(chromium) as browser, person(browser, waiting.console) as at:
         at.go("/remote")
