@@ -30,13 +30,18 @@ from registry.lookup import npm, pypi
 from registry.oci.layout import OciLayout
 from registry.oci.reference import Reference
 from registry.oci.remote import Remote
+from registry.oneshot import listing_of_tools
 from registry.pipeline import build_all
 from registry.schema import load_entry, parse_entry
 from registry.target import target_of_entry
+from registry.toolset import containers, is_toolset, parts
 from registry.verify import Verifier
 from sandbox.engine import Engine
 
-Pins = dict[str, str]  # key below `source`, or `image` -> its new value
+Pins = dict[str, str]  # key below `source`, `image`, or a tool's name behind `tools/` -> its new value
+
+
+TOOLS = "tools/"
 
 
 @dataclass
@@ -73,15 +78,19 @@ def newest_pins(entry: Entry) -> Pins:
 
 
 def _image_pins(entry: Entry) -> Pins:
-    """The digest that the entry's tag stands for today; an image that is pinned without a tag has nothing newer."""
-    if entry.image is None:
-        return {}
-    name = Reference.parse(entry.image)
+    """The digest that each tag stands for today; an image that is pinned without a tag has nothing newer."""
+    pinned = {"image": entry.image} if entry.image else {}
+    pinned |= {f"{TOOLS}{name}": container.image for name, container in containers(entry).items()}
+    newest = {image: _newest(image) for image in dict.fromkeys(pinned.values())}
+    return {key: newest[image] for key, image in pinned.items() if newest[image] != image}
+
+
+def _newest(image: str) -> str:
+    name = Reference.parse(image)
     if not name.tag:
-        return {}
-    digest = Remote().resolve(f"{name.host}/{name.name}:{name.tag}")
-    image = f"{name.host}/{name.name}:{name.tag}@{digest}"
-    return {"image": image} if image != entry.image else {}
+        return image
+    tag = f"{name.host}/{name.name}:{name.tag}"
+    return f"{tag}@{Remote().resolve(tag)}"
 
 
 def repinned(path: Path, document: bytes, pins: Pins) -> bytes:
@@ -90,15 +99,22 @@ def repinned(path: Path, document: bytes, pins: Pins) -> bytes:
     lines = document.decode().split("\n")
     for key, value in pins.items():
         place: Path_ = ("image",) if key == "image" else ("source", key)
-        number = places.lines.get(place, 0)
+        if key.startswith(TOOLS):
+            number = _tool_names(path, document).index(key.removeprefix(TOOLS))
+            place, key = ("tools", number, "container", "image"), "image"
+        line = places.lines.get(place, 0)
         pattern = rf"(\b{key}:\s*)(\"[^\"]*\"|'[^']*'|[^\s,}}#]+)"
-        found = re.search(pattern, lines[number - 1]) if number else None
+        found = re.search(pattern, lines[line - 1]) if line else None
         if found is None:
             raise places.at(place, "is not on one line with its value", "write it so, then update again")
         quoted = found[2][0] in "\"'" or (value[:1].isdigit() and key != "image")
         shown = f'"{value}"' if quoted else value
-        lines[number - 1] = lines[number - 1][: found.start(2)] + shown + lines[number - 1][found.end(2) :]
+        lines[line - 1] = lines[line - 1][: found.start(2)] + shown + lines[line - 1][found.end(2) :]
     return "\n".join(lines).encode()
+
+
+def _tool_names(path: Path, document: bytes) -> list[str]:
+    return [tool.name for tool in parse_entry(path, document).tools]
 
 
 def propose(settings: Settings, folder: Path, engine: Engine | None, progress: Progress = silent) -> Proposal:
@@ -134,6 +150,9 @@ def _compare(
     progress: Progress,
 ) -> None:
     """Build the newer one without leaving it as the one that was built last."""
+    if is_toolset(newer):
+        _compare_toolsets(settings, engine, entry, newer, root, proposal, progress)
+        return
     records = BuildRecords(settings.home)
     kept = records.all().get(entry.name)
     old = _papers(settings, entry, kept.manifest) if kept else {}
@@ -149,6 +168,27 @@ def _compare(
     proposal.changes["Packages"] = differences.packages(old.get(SBOM), new.get(SBOM, {}))
     if not old:
         proposal.changes["Note"] = [f"{entry.version} was never built here, so all of it is new"]
+
+
+def _compare_toolsets(
+    settings: Settings, engine: Engine, entry: Entry, newer: Entry, root: Path, proposal: Proposal, progress: Progress
+) -> None:
+    """Each image has a record of its own, so the newer ones leave the others as they are."""
+    records = BuildRecords(settings.home).all()
+    old = [_papers(settings, part, records[name].manifest) for name, part in parts(entry).items() if name in records]
+    result = build_all(settings, engine, [newer], progress, root=root)[newer.name]
+    if result.error:
+        raise result.error
+    new = [_papers(settings, parts(newer)[name], manifest) for name, (manifest, _) in (result.parts or {}).items()]
+    proposal.changes["Tools"] = differences.tools(listing_of_tools(entry), listing_of_tools(newer))
+    proposal.changes["Packages"] = differences.packages(_together(old), _together(new))
+    if not old:
+        proposal.changes["Note"] = [f"{entry.version} was never built here, so all of it is new"]
+
+
+def _together(papers: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """One SBOM of several images."""
+    return {"components": [component for each in papers for component in each.get(SBOM, {}).get("components", [])]}
 
 
 def _papers(settings: Settings, entry: Entry, manifest: str) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from registry.oci.layout import OciLayout
 from registry.oci.remote import Remote
 from registry.schema import load_entry
 from registry.toolset import parts
+from registry.update import propose
 from sandbox.engine import Engine
 from sandbox.profile import Profile
 from tests.fixtures.images import HERE, build_image
@@ -267,3 +268,20 @@ def test_an_image_that_would_let_its_caller_choose_the_program_is_refused(
 
     (refused,) = [v.detail for v in report.verdicts if v.check == "build"]
     assert "lets its caller choose the program" in refused
+
+
+def test_an_update_proposes_what_each_tools_tag_stands_for_today(
+    harbour: Harbour, tidy_engine: Engine, tmp_path: Path
+) -> None:
+    layout = OciLayout(tmp_path / "newer")
+    image = build_image(tidy_engine, "hm-test-two", PROGRAM, Entrypoint=["/server"], Env=["IMAGE=newer"])
+    digest = import_engine_image(tidy_engine.client, image, layout)
+    Remote().push(layout, digest, f"{harbour.server.host}/acme/two:1")
+
+    proposal = propose(harbour.settings, harbour.file.parent, tidy_engine)
+
+    _, two = parts(load_entry(harbour.file.parent)).values()
+    written = proposal.files["server.yaml"].decode()
+    assert written == harbour.file.read_text().replace(f"'{two.image}'", f'"{harbour.server.host}/acme/two:1@{digest}"')
+    assert proposal.changes["Tools"] == []
+    assert [line[:1] for line in proposal.changes["What it may touch"]] == ["+", "-"]
