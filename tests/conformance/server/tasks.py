@@ -88,8 +88,8 @@ async def run(call: Call, work: Work, *, required: bool = False) -> Any:
 
 
 def declared(ctx: Ctx) -> bool:
-    capabilities = ctx.session.client_capabilities
-    return capabilities is not None and EXTENSION in (capabilities.extensions or {})
+    meta = (ctx.params or {}).get("_meta") or {}
+    return EXTENSION in (meta.get(types.CLIENT_CAPABILITIES_META_KEY, {}).get("extensions") or {})
 
 
 @jobs.tool("greet", "Greets", {"name": {"type": "string"}})
