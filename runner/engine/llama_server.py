@@ -23,7 +23,9 @@ import httpx2
 
 from harbourmaster.core.errors import HarbourError
 from runner.agent.models import OpenAIModel
-from runner.chat.job import ChatEvent, ChatJob
+from runner.chat.job import ChatEvent, ChatJob, Done, Text, Usage
+from runner.chat.toolcalls import CallReader, frame_of, read_calls
+from runner.chat.toolformat import GENERIC
 from runner.engine.client import GRACE_S, LOG_LINES, environment, how_it_ended, last_words, resident_bytes_of
 from runner.engine.remote import RemoteEngine
 from runner.engine.spec import EngineSpec
@@ -120,13 +122,29 @@ class LlamaServer(RemoteEngine):
         if not self.alive:
             raise self._death()
         try:
-            async with aclosing(super().chat(job)) as events:
+            async with aclosing(self._calls(job) if _must_call(job) else super().chat(job)) as events:
                 async for event in events:
                     yield event
         except (RunnerDown, EngineFailed) as e:
             if await self._ended():
                 raise self._death() from e
             raise
+
+    async def _calls(self, job: ChatJob) -> AsyncGenerator[ChatEvent, None]:
+        """Calls that are required, under a grammar of ours: this server does not see to them with every template."""
+        asked = frame_of(job, GENERIC, str(self.ready["template"]), lazy=False)
+        reader, done = CallReader(GENERIC, started=True), Done("stop", Usage())
+        plain = ChatJob(asked["messages"], asked["options"], tool_choice="none", template_args=job.template_args)
+        async with aclosing(super().chat(plain)) as events:
+            async for event in events:
+                if isinstance(event, Text):
+                    reader.push(event.text)
+                elif isinstance(event, Done):
+                    done = event
+        if done.reason == "stop":  # half a call is none
+            for call in read_calls(GENERIC, reader.calls_text, {t["name"]: t for t in job.tools}):
+                yield call
+        yield Done("tool_calls" if done.reason == "stop" else done.reason, done.usage)
 
     async def ask(self, frame: dict[str, Any]) -> Any:
         if frame["op"] != "count" or frame.get("images"):
@@ -137,6 +155,7 @@ class LlamaServer(RemoteEngine):
         text = frame.get("prompt")
         if text is None:
             asked = {"messages": frame["messages"], "chat_template_kwargs": frame.get("template_args") or {}}
+            asked |= {"tools": frame["tools"]} if frame.get("tools") else {}
             text = (await self._post("/apply-template", asked))["prompt"]
         body = {
             "content": text,
@@ -184,7 +203,8 @@ class LlamaServer(RemoteEngine):
         async with self._model.client() as client:
             facts = (await client.get("http://llama-server/props")).json()
         context = facts.get("default_generation_settings", {}).get("n_ctx") or self.spec.context
-        self.ready = {"context": context, "template": "", "facts": {}, "build": facts.get("build_info", "")}
+        template = str(facts.get("chat_template") or "")
+        self.ready = {"context": context, "template": template, "facts": {}, "build": facts.get("build_info", "")}
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
@@ -222,6 +242,11 @@ class LlamaServer(RemoteEngine):
             remedy="ask again: the model is loaded anew; hm model logs shows what the engine said",
             status=self._process.returncode,
         )
+
+
+def _must_call(job: ChatJob) -> bool:
+    pictures = any(isinstance(m.get("content"), list) for m in job.messages)  # those stay with the server's own ways
+    return bool(job.tools) and job.tool_choice not in ("auto", "none") and not pictures
 
 
 def _lay_out(spec: EngineSpec, folder: Path) -> Path:

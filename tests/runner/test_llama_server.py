@@ -1,4 +1,4 @@
-"""llama.cpp's own server as a backend: a real one, where HM_LLAMA_SERVER or the PATH names it."""
+"""llama.cpp's own server as a backend: a real one, where HM_TEST_LLAMA_SERVER or the PATH names it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,15 @@ from tests.runner.test_openai_client import QUESTION, WEATHER
 from tests.runner.test_picture_files import picture
 from tests.runner.visionfiles import LLAVA, language_model, png, projector
 
-PROGRAM = shutil.which(os.environ.get(VARIABLE) or BACKEND)
-real = pytest.mark.skipif(not PROGRAM, reason=f"no llama-server: name one in {VARIABLE}, or put it on the PATH")
+PROGRAM = shutil.which(os.environ.get("HM_TEST_LLAMA_SERVER") or BACKEND)
+real = pytest.mark.skipif(
+    not PROGRAM, reason="no llama-server: name one in HM_TEST_LLAMA_SERVER, or put it on the PATH"
+)
+
+
+@pytest.fixture(autouse=True)
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, PROGRAM or BACKEND)
 
 
 @pytest.fixture
