@@ -68,7 +68,7 @@ def judged(found: Examined, said: Sequence[NotAffected]) -> tuple[list[Verdict],
 def _verdict(found: Examined, affecting: Sequence[Known], answered: int) -> Verdict:
     if not affecting:
         more = f"; {answered} known and not affected, because" if answered else ""
-        detail = f"{found.packages} packages, none affected by {found.advisories} advisories{more}"
+        detail = f"{found.packages} packages, none in an advisory that affects it ({found.advisories} loaded){more}"
         return Verdict("vulnerabilities", "pass", detail)
     grave = [each for each in affecting if each.severity in GRAVE and each.fixed_in]
     if grave:

@@ -61,6 +61,13 @@ test:
 """
 
 
+ADVISORY = {
+    "id": "PYSEC-2026-1",
+    "modified": "2026-01-01T00:00:00Z",
+    "affected": [{"package": {"ecosystem": "PyPI", "name": "nothing-here"}, "versions": ["1"]}],
+}
+
+
 def hm(home: Path, *arguments: str) -> int:
     """The command line, as if on a machine whose HM_HOME is ``home``."""
     with pytest.MonkeyPatch.context() as patch:
@@ -171,6 +178,9 @@ def test_from_nothing_to_a_server_that_another_machine_calls(
     said = ("--tool", "greet", "--expect", "ahoy", "--category", "utilities", "--root", str(root))
     assert hm(author, "registry", "new", "--git", ADDRESS, "--directory", "server", *said) == 0
     assert "to do" not in capsys.readouterr().out
+    (tmp_path / "advisories").mkdir()
+    (tmp_path / "advisories" / "one.json").write_text(json.dumps(ADVISORY))
+    assert hm(author, "catalog", "vulnerabilities", "import", str(tmp_path / "advisories")) == 0
     assert (
         hm(
             author,
@@ -189,6 +199,7 @@ def test_from_nothing_to_a_server_that_another_machine_calls(
     report = (work / "report.md").read_text()
     assert "ahoy: ✔ pass" in report
     assert "greet" in report
+    assert "none in an advisory that affects it" in report
     assert hm(author, "registry", "build", "ahoy", "--root", str(root)) == 0
     place = f"{registry.host}/team"
     assert hm(author, "registry", "publish", "ahoy", "--root", str(root), "--to", place, "--title", "Team") == 0
