@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from catalog.store import Store
+from gateway.dynamic import conversation
 from gateway.dynamic.catalog import Aside, CatalogSearch
 from gateway.dynamic.errors import CatalogUnavailable
 from gateway.gateway import Gateway
@@ -80,8 +82,12 @@ async def test_what_needs_no_catalog_works_while_its_database_is_locked(settings
             assert "added" in str(await call(http, session, "mcp-add", name="beta"))
 
 
-async def test_calls_are_answered_while_many_searches_wait_for_the_lock(settings: Settings) -> None:
+async def test_calls_are_answered_while_many_searches_wait_for_the_lock(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More searches than there are threads: whoever waits for the database keeps nobody else from theirs."""
+    monkeypatch.setattr(db, "BUSY_TIMEOUT_MS", 250_000)
+    monkeypatch.setattr(conversation, "Aside", functools.partial(Aside, 250.0))
     with held(settings):
         async with dynamic(settings) as (_, http, _world):
             session = await http.initialize()

@@ -97,7 +97,7 @@ async def test_a_script_whose_time_is_over_says_that_it_waited_for_a_person(
     http: Http, gateway: Gateway, settings: Settings, world: World
 ) -> None:
     session = await http.initialize()
-    done = await call(http, session, "mcp-code", script=COUNT, seconds=1)
+    done = await call(http, session, "mcp-code", script=COUNT, seconds=4)
     assert code_of(done) == "dynamic.code_stopped"
     assert "waited for a person's yes" in done["structuredContent"]["error"]["message"]
     assert "hm approve" in done["structuredContent"]["error"]["remedy"]
