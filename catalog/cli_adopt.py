@@ -19,12 +19,13 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Pull a server's image with its papers, verify them by the trust given here, and lock it."""
-    from harbourmaster.up.adopting import adopt, adopt_remote, offer
+    from harbourmaster.up.adopting import adopt, adopt_remote, offer, require_no_starter
     from registry.cli_progress import progress_view
 
     lines: list[str] = []
     with opened() as (store, settings), progress_view(quiet=True) as view:
         say = lines.append if as_json else console().print
+        require_no_starter(settings, name)
         taken = offer(store, name, source)
         if taken.entry.remote is not None:
             adopt_remote(settings, taken, say, yes=yes)

@@ -75,6 +75,13 @@ def print_page(page: SearchPage, offset: int, *, with_facets: bool) -> None:
     out = console()
     for typed, used in page.corrected.items():
         out.print(f"nothing is called {escape(typed)}; searched for [bold]{escape(used)}[/bold]")
+    if not page.total:
+        out.print(
+            as_typed(
+                "nothing found; everything there is: hm catalog ls; more: hm catalog source add; starter servers: hm up"
+            )
+        )
+        return
     out.print(table(CARD_HEADINGS, (card_row(h.card) for h in page.hits)))
     last = offset + len(page.hits)
     out.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from harbourmaster.core.running import dialled, the_gateway
 from harbourmaster.core.settings import Settings
 
 STDIN = "-"
+_UNREACHED = re.compile(r"connection|connect|resolve|network|unreachable|ENOTFOUND|ECONN|EAI_AGAIN", re.IGNORECASE)
+_NO_HOSTS = "{server} may reach no host, as its entry lists none; to find out what it needs: hm sandbox learn {server}"
 _SLACK_S = 15.0  # the gateway times calls out itself; this is for a gateway that does not answer at all
 
 
@@ -51,18 +54,22 @@ def call(
     typed = arguments(wanted.dotted, wanted.schema, [w for w in words or [] if w != STDIN], given)
     with _gateway(settings, wanted, profile) as gateway:
         result = call_tool(gateway, wanted.wire_name, typed, wanted.schema)
-    show(wanted, result, as_json=as_json)
+    server = lock.get(wanted.server)
+    show(wanted, result, as_json=as_json, alone=server is not None and not (server.remote or server.run.get("network")))
 
 
-def show(tool: Tool, result: dict[str, Any], *, as_json: bool) -> None:
-    """Print the result; raises ``ToolFailed`` when it is an error."""
+def show(tool: Tool, result: dict[str, Any], *, as_json: bool, alone: bool = False) -> None:
+    """Print the result; raises ``ToolFailed`` when it is an error.  ``alone``: the server may reach no host at all."""
     text = text_of(result)
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     elif not result.get("isError"):
         sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
     if result.get("isError"):
-        raise ToolFailed(f"{tool.dotted}: {visible(text) or 'it gave no reason'}")
+        raise ToolFailed(
+            f"{tool.dotted}: {visible(text) or 'it gave no reason'}",
+            remedy=_NO_HOSTS.format(server=tool.server) if alone and _UNREACHED.search(text) else "",
+        )
 
 
 def _given(tool: Tool, words: list[str], args_file: str) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +12,16 @@ _KEPT = "\n\t"
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under ``header``, each column as wide as its widest cell; the last one as long as it is."""
+    """Rows under ``header``, each column as wide as its widest cell; the last one as long as it is, or as a terminal has room."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     cells = [list(header), *(list(r) for r in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header) - 1)]
     lines = ("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in cells)
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(_cut(line.rstrip(), width) for line in lines) + "\n"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if not width or len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def short_path(path: str, home: Path) -> str:

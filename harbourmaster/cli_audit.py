@@ -68,16 +68,16 @@ def search(
 ) -> None:
     """Show the newest records that match all of the terms."""
     matches = matcher([*(terms or []), *([f"kind={kind}"] if kind else [])], moment(since, datetime.now(UTC)))
-    _print(search_in(Settings.load().audit_dir, matches, limit), as_json=as_json)
+    _print(search_in(Settings.load().audit_dir, matches, limit), as_json=as_json, none="no record matches")
 
 
-def _print(records: list[dict[str, Any]], *, as_json: bool) -> None:
+def _print(records: list[dict[str, Any]], *, as_json: bool, none: str = "nothing recorded") -> None:
     if as_json:
         for record in records:
             _write(record)
         return
     if not records:
-        typer.echo("nothing recorded")
+        typer.echo(none)
     table = Table.grid(padding=(0, 2))
     for record in records:
         rest = "  ".join(f"{name}={as_text(value)}" for name, value in record.items() if name not in CHAIN)

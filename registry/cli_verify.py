@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from harbourmaster.core.digests import is_digest
@@ -26,6 +27,7 @@ from registry.verify import Verifier
 from sandbox.engine import Engine
 
 _WIDTH = 14  # of the longest link's name
+_WIDE = 14 + _WIDTH + 1 + 71  # columns for mark, name and digest
 
 
 def verify(
@@ -94,12 +96,20 @@ class _Printer:
 
     def __init__(self, target: Target) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
+        self._narrow = self._console.is_terminal and self._console.width < _WIDE
         self._console.print(Text(f"{target.name} ({target.ref})", style="bold"))
 
     def __call__(self, link: Link) -> None:
-        line = Text.assemble(("  ✔ verified  ", "green"), (f"{link.name:<{_WIDTH}}", "bold"), f" {link.digest}")
+        """A digest is never cut, and where it has no room beside the name it has a line of its own."""
+        line = Text.assemble(("  ✔ verified  ", "green"), (f"{link.name:<{_WIDTH}}", "bold"))
+        checked = f"{link.checked} · by {link.by}"
+        if not self._narrow:
+            self._console.print(line + Text(f" {link.digest}"))
+            self._console.print(Text(f"{'':14}{'':{_WIDTH}} {checked}", style="dim"))
+            return
         self._console.print(line)
-        self._console.print(Text(f"{'':14}{'':{_WIDTH}} {link.checked} · by {link.by}", style="dim"))
+        self._console.print(Text(f"    {link.digest}"))
+        self._console.print(Padding(Text(checked, style="dim"), (0, 0, 0, 4)), soft_wrap=False)
 
     def reach(self, hosts: tuple[str, ...]) -> None:
         """Where it may connect, if it is a server with an entry."""

@@ -1,4 +1,4 @@
-"""``hm registry lock``: write the lock files of an entry anew.  For authors; needs uv (the dev set) or npm.
+"""``hm registry lock``: write the lock files of an entry anew.  For authors; needs uv (one of our dependencies) or npm.
 
 Nothing of a package runs here: npm scripts are off, and of a git source only what its project file states is read.
 """
@@ -73,7 +73,7 @@ def _git(entry: Entry) -> dict[str, bytes]:
 
 def _compiled(entry: Entry, wanted: list[str]) -> bytes:
     if importlib.util.find_spec("uv") is None:
-        raise BuildFailed("uv is not installed", remedy="install the dev set: pip install -e '.[dev]'")
+        raise BuildFailed("uv is not installed", remedy=f"install it: {sys.executable} -m pip install uv")
     if not wanted:
         return b""
     argv = [sys.executable, "-m", "uv", "pip", "compile", "-", "--universal", "--python-version", OLDEST_PYTHON]

@@ -58,14 +58,23 @@ class HttpEmbedder:
 
     def _rows(self, answer: httpx2.Response, count: int) -> list[Floats]:
         try:
-            answer.raise_for_status()
+            if answer.is_error:
+                raise ValueError(_said(answer))
             data = sorted(answer.json()["data"], key=lambda row: row["index"])
             rows = [np.asarray(row["embedding"], dtype=np.float32) for row in data]
             if len(rows) != count or len({row.shape for row in rows}) != 1:
                 raise ValueError(f"{len(rows)} vectors for {count} texts")
             return [row / max(float(np.linalg.norm(row)), 1e-9) for row in rows]
-        except (httpx2.HTTPStatusError, ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError) as e:
             raise EmbedderUnavailable(
                 f"{self.model} at {self._client.base_url} gave no vectors: {e}",
                 remedy=f"see that it is there: hm model ls, hm model run {self.model}",
             ) from e
+
+
+def _said(answer: httpx2.Response) -> str:
+    """Why it refused, in its own words: ``error.message`` of OpenAI's API."""
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP status {answer.status_code}"

@@ -129,13 +129,18 @@ def adopt_remote(settings: Settings, taken: Offer, say: Say, *, yes: bool = Fals
     write_atomic(adopted_dir(settings) / entry.name / ENTRY_FILE, taken.document)
 
 
-def _require_free(settings: Settings, entry: Entry) -> None:
-    """A starter server's name is never taken, and what runs here is not replaced by what runs elsewhere, or the reverse."""
-    if (settings.servers_dir / entry.name / ENTRY_FILE).is_file():
+def require_no_starter(settings: Settings, name: str) -> None:
+    """Raises ``NameTaken``: a starter server's name is never taken."""
+    if "/" not in name and (settings.servers_dir / name / ENTRY_FILE).is_file():
         raise NameTaken(
-            f"{entry.name} is a server of the starter catalog, which nothing may take the place of",
-            remedy=f"enable that one: hm server enable {entry.name}",
+            f"{name} is a server of the starter catalog, which nothing may take the place of",
+            remedy=f"use that one: hm server enable {name} (hm up --servers {name} builds it)",
         )
+
+
+def _require_free(settings: Settings, entry: Entry) -> None:
+    """Nor is what runs here replaced by what runs elsewhere, or the reverse."""
+    require_no_starter(settings, entry.name)
     locked = read_lock(settings.lock_file).get(entry.name)
     if locked is not None and bool(locked.remote) != (entry.remote is not None):
         raise NameTaken(

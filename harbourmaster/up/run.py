@@ -167,9 +167,7 @@ def _show_one_call(settings: Settings, say: Say) -> None:
         say(f"the first call did not work: [{e.code}] {e.message}")
         return
     words = " ".join(f"{k}={v}" for k, v in arguments.items())
-    sys.stderr.write(
-        f"  $ {program.name()} call {name} {words}      ({(time.monotonic() - begun) * 1000:.0f} ms, sandbox start included)\n"
-    )
+    sys.stderr.write(f"  $ {program.name()} call {name} {words}      ({(time.monotonic() - begun) * 1000:.0f} ms)\n")
     for line in text_of(result).splitlines():
         sys.stderr.write(f"  {line}\n")
     sys.stderr.write("\n")
