@@ -14,6 +14,7 @@ from runner.errors import ImageInvalid, Unsupported
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow's names; no other of its readers runs
 MAX_PIXELS = 50_000_000  # what cameras of phones take; 150 MB when unpacked
 MAX_RATIO = 100  # of the longer side to the shorter: projectors divide the sides into patches
+MAX_SCANS = 100  # of a JPEG: each goes over all of its pixels again, whatever it weighs; encoders write a dozen
 MAX_SIDE = 4096  # larger ones are made smaller first: no projector looks closer
 
 Pixels = npt.NDArray[np.uint8]
@@ -22,6 +23,8 @@ Pixels = npt.NDArray[np.uint8]
 def decode(data: bytes) -> Pixels:
     """Red, green and blue of the first frame, shape (height, width, 3); raises ``ImageInvalid``."""
     image_module = _pillow()
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise ImageInvalid(f"a JPEG with over {MAX_SCANS} scans is not read", remedy="save it again")
     try:
         with image_module.open(BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from runner.api.chat_request import parse_messages
 from runner.chat.pictures import MAX_BYTES, MAX_PICTURES, lift
 from runner.engine.pictures import Picture, Prompt, glance, join, row_ids
-from runner.engine.pixels import MAX_PIXELS, MAX_SIDE, decode
+from runner.engine.pixels import MAX_PIXELS, MAX_SCANS, MAX_SIDE, decode
 from runner.engine.session import check_pictures, picture_parts
 from runner.errors import HarbourError, ImageInvalid, RequestInvalid, RequestTooLarge, TemplateRefused, Unsupported
 from tests.runner.visionfiles import png
@@ -106,6 +107,16 @@ def test_hostile_and_damaged_files_are_refused_with_the_reason(data: bytes, said
     with pytest.raises(ImageInvalid) as e:
         decode(data)
     assert said in e.value.message
+
+
+def test_a_jpeg_of_endless_scans_keeps_no_engine_busy_for_hours() -> None:
+    whole = saved(Image.new("RGB", (4000, 4000)), "JPEG", progressive=True)
+    assert decode(whole).shape == (4000, 4000, 3)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]  # some bytes, and all the pixels again
+    began = time.perf_counter()
+    with pytest.raises(ImageInvalid, match=f"over {MAX_SCANS} scans"):
+        decode(whole[:-2] + scan * 1000 + b"\xff\xd9")
+    assert time.perf_counter() - began < 1
 
 
 def test_bytes_changed_anywhere_in_a_picture_give_pixels_or_a_clear_error() -> None:
