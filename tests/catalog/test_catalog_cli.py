@@ -129,3 +129,13 @@ def test_vulnerabilities_of_an_sbom_decide_the_exit_status(hm: Hm, tmp_path: Pat
         found = hm.json("vulnerabilities", "check", "--sbom", str(sbom), status=status)
         assert found["affecting"] == status
     assert hm.json("vulnerabilities", "ls") == {"advisories": 1, "entries": []}
+
+
+def test_a_starter_server_is_not_added_but_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HM_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as e:
+        main(["catalog", "add", "time"])
+    assert e.value.code == 1
+    said = capsys.readouterr().err
+    assert "error [entry.name_taken]" in said
+    assert "hm up --servers time" in said

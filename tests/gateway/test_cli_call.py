@@ -377,3 +377,23 @@ def test_a_call_loads_neither_the_sdk_nor_a_second_http_client():
     code = "import sys, gateway.cli_call; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"mcp", "mcp_types", "httpx2", "docker", "rich", "starlette", "uvicorn"} & set(loaded)
+
+
+def unreached() -> MCPServer:
+    server = MCPServer("sums")
+
+    @server.tool(name="sums__fails")
+    def fails() -> str:
+        raise ToolError("connection refused by example.com")
+
+    return server
+
+
+@pytest.mark.parametrize("listening", [unreached().streamable_http_app()], indirect=True)
+@pytest.mark.usefixtures("up")
+def test_a_server_that_may_reach_no_host_is_said_to_be_so_when_it_cannot_connect(hm, home):
+    assert "hm sandbox learn sums" in hm("call", "sums.fails").err
+    lock = (home / "harbour.lock").read_text()
+    assert '"run": {}' in lock
+    (home / "harbour.lock").write_text(lock.replace('"run": {}', '"run": {"network": {"hosts": ["example.com:443"]}}'))
+    assert "hm sandbox learn" not in hm("call", "sums.fails").err
