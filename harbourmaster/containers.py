@@ -7,24 +7,29 @@ missing.  Every such call looks for an engine again, so one that appears later i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+
+import requests
 
 from gateway.lock import LockedServer
 from gateway.upstream import OnExit, OnLine, SandboxStarter
 from harbourmaster.core.errors import EngineError
 from sandbox.egress.egress import Egress
 from sandbox.engine import Engine
-from sandbox.errors import EngineMissing, EnginePermission
+from sandbox.errors import EngineFailed, EngineMissing, EnginePermission
 
 log = logging.getLogger("harbourmaster.compose")
 
 AGAIN_S: Final = 1.0  # how long it is believed that no engine answers: a busy client must not knock for every call
 TURN_S: Final = 5.0  # how long a call waits while another is looking
+
+REMEDY: Final = "have the operator start one (hm doctor tells more), and call again: the gateway finds it by itself"
 
 Record = Callable[[dict[str, Any]], None]  # the audit's
 
@@ -60,14 +65,16 @@ class Containers:
         return None
 
     def admit(self, name: str, relaxed: tuple[str, ...] = ()) -> Any:
-        """Blocking.  Raises what admission raises, and ``EngineMissing`` or ``EnginePermission`` in words for a caller."""
-        return self._for(name).admit(name, relaxed)
+        """Blocking.  Raises what admission raises; that there is no engine, or none any more, in words for a caller."""
+        with _in_words(name):
+            return self._for(name).admit(name, relaxed)
 
     async def start(self, server: LockedServer, admitted: Any, on_line: OnLine, on_exit: OnExit) -> Any:
         parts = self._parts
         if parts is None:
             parts = await asyncio.to_thread(self._for, server.name)
-        return await parts.start(server, admitted, on_line, on_exit)
+        with _in_words(server.name):
+            return await parts.start(server, admitted, on_line, on_exit)
 
     async def close(self) -> None:
         if self._parts is not None:
@@ -80,9 +87,7 @@ class Containers:
         except (EngineMissing, EnginePermission) as e:
             what = "answers here" if isinstance(e, EngineMissing) else "here lets the gateway in"
             raise type(e)(
-                f"{name} runs in a container, and no container engine {what}",
-                remedy="have the operator start one (hm doctor tells more), and call again: the gateway finds it by itself",
-                server=name,
+                f"{name} runs in a container, and no container engine {what}", remedy=REMEDY, server=name
             ) from e
 
     def _found(self) -> Parts:
@@ -116,3 +121,17 @@ class Containers:
             raise
         self._missing = None
         return self._parts
+
+
+@contextlib.contextmanager
+def _in_words(name: str) -> Iterator[None]:
+    """An engine that was there and does not answer any more: what the SDK says of that is no caller's business."""
+    try:
+        yield
+    except EngineFailed as e:
+        if not isinstance(e.__cause__, requests.ConnectionError):
+            raise
+        log.warning("%s", e.message)
+        raise EngineFailed(
+            f"{name} runs in a container, and the container engine does not answer any more", remedy=REMEDY, server=name
+        ) from e

@@ -6,10 +6,12 @@ import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import requests
 
 from gateway.lock import write_lock
 from gateway.serve import bind, http_server
@@ -184,3 +186,21 @@ def test_calls_do_not_wait_behind_one_that_looks(monkeypatch: pytest.MonkeyPatch
     go_on.set()
     first.join(60)
     assert found.admit("alpha") == ("alpha", ())
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"), [(requests.ConnectionError("x.sock"), "any more"), (ValueError("x"), "list")]
+)
+def test_an_engine_that_went_away_is_said_to_have_gone_and_other_failures_are_its_own(
+    cause: Exception, said: str
+) -> None:
+    docks = Docks()
+    docks.error = None
+
+    def gone(name: str, relaxed: tuple[str, ...]) -> Any:
+        raise EngineFailed("the engine could not list images: x.sock") from cause
+
+    found = Containers(docks.connect, lambda engine: replace(docks.fit(engine), admit=gone), docks.records.append)
+    with pytest.raises(EngineFailed, match=said) as refused:
+        found.admit("alpha")
+    assert ("x.sock" in refused.value.message) is (said == "list")
