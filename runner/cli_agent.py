@@ -32,7 +32,10 @@ Token = Annotated[
     str, typer.Option(envvar="HM_GATEWAY_TOKEN", help="its token; none: the default one", show_default=False)
 ]
 Tools = Annotated[
-    list[str] | None, typer.Option("--tool", help="a tool, or a pattern such as get_*; may be given again; none: all")
+    list[str] | None,
+    typer.Option(
+        "--tool", help="a tool, or a pattern such as get_*; may be given again; none: all, or those near the task"
+    ),
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="TOOL.ARGUMENT=VALUE: the model cannot choose another value")
