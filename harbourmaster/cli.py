@@ -111,6 +111,7 @@ _REMEDIES = {
     errno.EROFS: _ACCESS,
     errno.ENOTDIR: "a file is in the place of a folder: move it away, or set HM_HOME to another folder",
     errno.EEXIST: "a file is in the place of a folder: move it away, or set HM_HOME to another folder",
+    errno.EISDIR: "a folder is in the place of a file: move it away, or set HM_HOME to another folder",
     errno.EMFILE: "allow more open files (ulimit -n), then try again",
 }
 

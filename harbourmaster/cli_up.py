@@ -67,6 +67,8 @@ def status(as_json: Json = False) -> None:
 
 def _print_status(report: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")  # a path is cut nowhere
     for name, text in _status_rows(report):
         table.add_row(name, escape(text))
     Console(highlight=False).print(table)
@@ -107,6 +109,8 @@ def doctor(as_json: Json = False) -> None:
     else:
         # The remedy below what was found, not beside it: both are sentences, and 80 columns are not wide.
         table = Table.grid(padding=(0, 2, 0, 0))
+        for overflow in ("ignore", "ignore", "fold"):
+            table.add_column(overflow=overflow)
         for f in findings:
             remedy = f"\n[bold]→[/] {escape(as_typed(f.remedy))}" if f.remedy else ""
             table.add_row(MARKS[f.level], f.name, f"{escape(f.text)}{remedy}")

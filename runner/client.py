@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -22,13 +23,25 @@ def own_url(settings: Settings) -> str:
     return runner_url(settings)
 
 
+def proxied(url: str) -> bool:
+    """Whether the environment's proxy settings are for ``url``: not for this machine itself."""
+    return urlsplit(url).hostname not in ("127.0.0.1", "::1", "localhost")
+
+
 @dataclass(frozen=True)
 class RunnerClient:
     url: str
 
+    @property
+    def _proxied(self) -> bool:
+        """A proxy of the environment is for other machines: it cannot reach what listens on this one's loopback."""
+        return proxied(self.url)
+
     def is_up(self) -> bool:
         try:
-            return httpx2.get(f"{self.url}/engines/status", timeout=CONNECT_S).status_code == 200
+            return (
+                httpx2.get(f"{self.url}/engines/status", timeout=CONNECT_S, trust_env=self._proxied).status_code == 200
+            )
         except httpx2.TransportError:
             return False
 
@@ -38,7 +51,9 @@ class RunnerClient:
     def lines(self, path: str) -> Iterator[str]:
         """Of a text, as they come."""
         try:
-            with httpx2.stream("GET", self.url + path, timeout=httpx2.Timeout(None, connect=CONNECT_S)) as answer:
+            with httpx2.stream(
+                "GET", self.url + path, timeout=httpx2.Timeout(None, connect=CONNECT_S), trust_env=self._proxied
+            ) as answer:
                 if answer.status_code >= 400:
                     raise EngineFailed(_message(answer.read().decode(errors="replace")), status=answer.status_code)
                 yield from answer.iter_lines()
@@ -50,7 +65,7 @@ class RunnerClient:
 
     def _request(self, method: str, path: str, body: Any = None) -> Any:
         try:
-            answer = httpx2.request(method, self.url + path, json=body, timeout=TIMEOUT_S)
+            answer = httpx2.request(method, self.url + path, json=body, timeout=TIMEOUT_S, trust_env=self._proxied)
         except httpx2.TransportError as e:
             raise self._down() from e
         if answer.status_code >= 400:
@@ -61,7 +76,9 @@ class RunnerClient:
         """Pieces of the answer as they come."""
         body = {"model": model, "messages": messages, "stream": True, **options}
         try:
-            with httpx2.stream("POST", f"{self.url}/v1/chat/completions", json=body, timeout=TIMEOUT_S) as answer:
+            with httpx2.stream(
+                "POST", f"{self.url}/v1/chat/completions", json=body, timeout=TIMEOUT_S, trust_env=self._proxied
+            ) as answer:
                 if answer.status_code >= 400:
                     raise EngineFailed(_message(answer.read().decode(errors="replace")), status=answer.status_code)
                 for line in answer.iter_lines():

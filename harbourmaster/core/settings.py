@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from harbourmaster.core.errors import ConfigError
@@ -81,7 +81,10 @@ class Settings(BaseSettings):
     runner_lends_token: bool = Field(
         default=False, description="apps without a token of their own use the gateway's tools through the runner"
     )
-    log_level: str = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        BeforeValidator(lambda given: given.lower() if isinstance(given, str) else given),
+    ] = "info"
     secrets_backend: Literal["auto", "keyring", "age"] = Field(
         default="auto", description="auto: keyring, else age file"
     )
@@ -108,6 +111,9 @@ class Settings(BaseSettings):
         except ValidationError as e:
             first = e.errors()[0]
             name = ".".join(str(p) for p in first["loc"])
+            if first["type"] == "extra_forbidden":
+                place = _home_from_environment() / "config.toml"
+                raise ConfigError(f"there is no setting {name}", remedy=f"correct or remove it in {place}") from e
             raise ConfigError(
                 f"setting {name}: {first['msg']} (got {first.get('input')!r})",
                 remedy=f"correct HM_{name.upper()} or {name} in config.toml",

@@ -18,6 +18,7 @@ from runner.agent.toolset import make_call
 from runner.api.chat_request import parse_messages
 from runner.chat.job import ChatJob, Done, Text, ToolCall, Usage
 from runner.chat.toolcalls import chat
+from runner.client import proxied
 from runner.errors import EngineFailed, PromptTooLong, RequestInvalid, RunnerDown, ToolCallInvalid
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class OpenAIModel:
     def client(self) -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         carrier = httpx2.AsyncHTTPTransport(uds=self.socket) if self.socket else None
-        return httpx2.AsyncClient(timeout=TIMEOUT, headers=headers, transport=carrier)
+        trusted = proxied(self.url) and not self.socket
+        return httpx2.AsyncClient(timeout=TIMEOUT, headers=headers, transport=carrier, trust_env=trusted)
 
     async def answer(self, question: Question) -> AsyncGenerator[ModelEvent, None]:
         collector = _Collector()

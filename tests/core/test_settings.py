@@ -38,3 +38,21 @@ def test_reading_settings_creates_nothing(home: Path) -> None:
     settings = Settings.load()
     assert settings.oci_dir == home / "oci"
     assert not home.exists()
+
+
+def test_a_setting_that_does_not_exist_is_named_with_its_file(home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("nosuch = 1\n")
+    with pytest.raises(ConfigError, match="no setting nosuch") as e:
+        Settings.load()
+    assert str(home / "config.toml") in e.value.remedy
+
+
+def test_a_log_level_that_does_not_exist_is_refused_and_capitals_are_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HM_LOG_LEVEL", "DEBUG")
+    assert Settings.load().log_level == "debug"
+    monkeypatch.setenv("HM_LOG_LEVEL", "loud")
+    with pytest.raises(ConfigError, match="log_level"):
+        Settings.load()
