@@ -1,224 +1,221 @@
-"""How fast the engine generates, against llama.cpp itself on the same machine, file and minutes.
+"""How fast the model runner is, against llama.cpp's own programs on the same machine, file, threads and minutes.
 
-    python benchmarks/runner.py MODEL.gguf [--streams 1,4,8,16] [--tokens 96] [--threads N] [--json]
+    python benchmarks/runner.py MODEL.gguf [--llama-server PROGRAM] [--batched-bench PROGRAM] [--rounds 3]
 
-Three measurements at each number of streams: ``bare`` is the limit (the C library in a loop that only fills batches and takes the
-likeliest token: what ``llama-batched-bench`` measures); ``engine`` is ours, process boundary, text and streaming included; ``high-level`` is
-llama-cpp-python's ``Llama`` class, which answers one request at a time. Then the time to first token and what a shared prefix costs.
+Ours and `llama-server` answer streaming chat requests over HTTP; `llama-batched-bench` is the limit: the C library in a
+loop, no text, no sampling, no HTTP.  Sides take turns; each ratio is taken within a round, and printed is the median.
+benchmarks/README.md says how to build the two programs from the sources that our own engine is compiled from.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # else this file itself would be the package `runner`
 
-import numpy as np  # noqa: E402
+from benchmarks import runner_prompts as prompts  # noqa: E402
+from benchmarks import runner_sides as sides  # noqa: E402
+from benchmarks.runner_load import Burst, burst  # noqa: E402
 
-from harbourmaster.core.settings import Settings  # noqa: E402
-from runner.api.app import create_app  # noqa: E402
-from runner.engine.client import EngineProcess  # noqa: E402
-from runner.engine.context import DECODED, Context  # noqa: E402
-from runner.engine.model import Model  # noqa: E402
-from runner.engine.native import LogFilter, load_library  # noqa: E402
-from runner.engine.spec import EngineSpec  # noqa: E402
-from runner.service import Runner  # noqa: E402
-from runner.store.package import Parts, package  # noqa: E402
-
-PROMPT = "Harbour log, entry {}: the ship came in at dawn, and its papers"
-_kept: list[LogFilter] = []  # the library calls them as long as the process lives
-PREFIX = "The rules of this harbour are many and all of them are written here for everyone to read. " * 100
+PROMPT_WORDS = 50  # of a request whose generation is measured
+FIRST_STREAMS = 8
+FIRST_TOKENS = 16
+FOLLOWERS = 4  # requests at once behind one long prefix
+PREFIX_WORDS = 1640  # about 2,000 tokens
+LAYER_REQUESTS = 300
+PARTS = ["generation", "first", "prefix", "layer"]
+KINDS = {"one length": prompts.equal, "many lengths": prompts.mixed, "one system prompt": prompts.one_system}
 
 
-def bare(path: Path, streams: int, tokens: int, threads: int) -> float:
-    """Tokens per second of generation alone."""
-    library = load_library()
-    _kept.append(LogFilter(library))
-    model = Model(library, [path])
-    context = Context(model, cells=4096, batch=512, sequences=streams, outputs=streams, threads=threads)
-    prompt = model.tokenize(PROMPT.format(0), add_special=True, parse_special=False)
-    context.batch.clear()
-    last = [context.batch.add(s, prompt, 0, output=True) for s in range(streams)]
-    assert context.decode() == DECODED
-    chosen = [int(np.argmax(context.logits(i))) for i in last]
-    began = time.perf_counter()
-    for step in range(tokens):
-        context.batch.clear()
-        for s in range(streams):
-            context.batch.add(s, np.array([chosen[s]], np.int32), len(prompt) + step, output=True)
-        assert context.decode() == DECODED
-        chosen = [int(np.argmax(context.logits(s))) for s in range(streams)]
-    rate = streams * tokens / (time.perf_counter() - began)
-    context.close()
-    model.close()
-    return rate
+@dataclass(frozen=True)
+class Bench:
+    machine: sides.Machine
+    ours: str  # address
+    theirs: str  # address of llama-server; empty: none
+    limit: Path | None  # batched-bench
+    rounds: int
+    tokens: int
+
+    @property
+    def servers(self) -> dict[str, str]:
+        return {"ours": self.ours, **({"llama-server": self.theirs} if self.theirs else {})}
+
+    def generation(self, streams: int) -> dict[str, Any]:
+        rounds = [self._generation_round(streams) for _ in range(self.rounds)]
+        return {"streams": streams, **_medians(rounds)}
+
+    def _generation_round(self, streams: int) -> dict[str, float]:
+        found: dict[str, float] = {}
+        asked = 0
+        for name, url in self.servers.items():
+            done = _burst(url, [prompts.alone(PROMPT_WORDS) for _ in range(streams)], self.tokens)
+            found[f"{name} whole"] = done.whole
+            if done.generating:
+                found[f"{name} generating"] = done.generating
+            asked = max(a.prompt_tokens for a in done.answers)
+        if self.limit:
+            row = sides.batched_bench(self.limit, self.machine, [streams], asked, self.tokens)[streams]
+            found["batched-bench generating"] = row["speed_tg"]
+            found["batched-bench whole"] = streams * self.tokens / row["t"]
+        _ratio(found, "of batched-bench", "ours generating", "batched-bench generating")
+        _ratio(found, "of batched-bench, whole", "ours whole", "batched-bench whole")
+        _ratio(found, "of llama-server", "ours whole", "llama-server whole")
+        return found
+
+    def first_tokens(self, kind: str) -> dict[str, Any]:
+        rounds = []
+        for _ in range(self.rounds):
+            found: dict[str, float] = {}
+            for name, url in self.servers.items():
+                done = _burst(url, KINDS[kind](FIRST_STREAMS), FIRST_TOKENS)
+                found[f"{name} ms"], found[f"{name} last ms"] = done.first_ms, done.last_first_ms
+                found["prompt tokens"] = statistics.mean(a.prompt_tokens for a in done.answers)
+            _ratio(found, "of llama-server", "ours ms", "llama-server ms")
+            rounds.append(found)
+        return {"prompts": kind, **_medians(rounds)}
+
+    def prefix(self) -> dict[str, Any]:
+        """One request with a long prefix; some at once with another; some at once with that one again."""
+        found: dict[str, Any] = {}
+        for name, url in self.servers.items():
+            one, many = prompts.text(PREFIX_WORDS), prompts.text(PREFIX_WORDS)
+            alone = _burst(url, prompts.behind(one, 1), FIRST_TOKENS)
+            cold = _burst(url, prompts.behind(many, FOLLOWERS), FIRST_TOKENS)
+            warm = _burst(url, prompts.behind(many, FOLLOWERS), FIRST_TOKENS)
+            found[name] = {
+                "alone_ms": round(alone.first_ms),
+                "cold_ms": round(cold.last_first_ms),
+                "warm_ms": round(warm.last_first_ms),
+                "cold_of_alone": round(cold.last_first_ms / alone.first_ms, 2),
+                "prompt_tokens": sum(a.prompt_tokens for a in cold.answers),
+                "computed_tokens": sum(a.prompt_tokens - a.cached_tokens for a in cold.answers),
+            }
+        return found
 
 
-async def engine(process: EngineProcess, streams: int, tokens: int) -> tuple[float, float]:
-    """Tokens per second from the first token of all to the last, and the median time to first token in milliseconds."""
-    stamps: list[float] = []
-    firsts: list[float] = []
-
-    async def one(number: int) -> None:
-        frame = {
-            "op": "generate",
-            "prompt": PROMPT.format(f"{number}-{streams}-{time.monotonic_ns()}"),
-            "options": {"temperature": 0, "max_tokens": tokens, "ignore_eos": True},
-        }
-        began, first = time.perf_counter(), True
-        async for answer in process.stream(frame):
-            if answer["ev"] == "delta":
-                now = time.perf_counter()
-                stamps.append(now)
-                if first:
-                    firsts.append((now - began) * 1000)
-                    first = False
-
-    await asyncio.gather(*(one(i) for i in range(streams)))
-    start = sorted(stamps)[streams - 1]  # all have begun about then
-    after = sum(1 for s in stamps if s > start)
-    return after / (max(stamps) - start), statistics.median(firsts)
+def _burst(url: str, asked: list[prompts.Messages], tokens: int) -> Burst:
+    return asyncio.run(burst(url, asked, tokens))
 
 
-def high_level(path: Path, streams: int, tokens: int, threads: int) -> float:
-    import llama_cpp
-
-    llama = llama_cpp.Llama(str(path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False)
-    llama(PROMPT.format(0), max_tokens=2, temperature=0)
-    began = time.perf_counter()
-    count = 0
-    for i in range(streams):
-        count += llama(PROMPT.format(i), max_tokens=tokens, temperature=0)["usage"]["completion_tokens"]
-    rate = count / (time.perf_counter() - began)
-    llama.close()
-    return rate
+def _ratio(found: dict[str, float], name: str, one: str, other: str) -> None:
+    if one in found and other in found:
+        found[name] = found[one] / found[other]
 
 
-async def shared_prefix(process: EngineProcess) -> dict[str, Any]:
-    async def ask(text: str) -> tuple[float, dict[str, Any]]:
-        began = time.perf_counter()
-        frame = {"op": "generate", "prompt": text, "options": {"temperature": 0, "max_tokens": 1}}
-        done = [f async for f in process.stream(frame)][-1]
-        return (time.perf_counter() - began) * 1000, done["usage"]
-
-    cold, usage = await ask(PREFIX + "First question?")
-    warm, again = await ask(PREFIX + "Another question?")
-    return {
-        "prompt_tokens": usage["prompt_tokens"],
-        "cold_ms": round(cold),
-        "warm_ms": round(warm),
-        "reused_tokens": again["cached_tokens"],
-    }
+def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    names = list(dict.fromkeys(name for found in rounds for name in found))
+    return {name: round(statistics.median(f[name] for f in rounds if name in f), 3) for name in names}
 
 
-class _Instant:
-    """An engine that has always answered already: what is left is our HTTP, checking and scheduling."""
-
-    alive, pid, ready = True, 0, {"template": ""}
-
-    def resident_bytes(self) -> int:
-        return 1
-
-    async def stop(self) -> None:
-        pass
-
-    async def stream(self, _frame: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "cached_tokens": 0}
-        yield {"ev": "delta", "text": "Hi"}
-        yield {"ev": "done", "reason": "stop", "stop": "", "usage": usage, "timings": {}}
-
-
-async def layer_ms(path: Path, rounds: int = 300) -> float:
-    """Median milliseconds that a request spends in the application, the server's parsing of HTTP aside."""
-    body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": "Hi"}]}).encode()
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": headers}
-    scope |= {"scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
-    times = []
-    with tempfile.TemporaryDirectory() as home:
-        served = Runner.open(Settings.load(home=Path(home)))
-        package(served.store, Parts((path,)), "bench")
-
-        async def start(_spec: Any, on_exit: Any) -> Any:
-            return _Instant()
-
-        served.scheduler.start_engine = start
-        app = create_app(served)
-        for _ in range(rounds):
-            messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-            async def receive(messages: list[dict[str, Any]] = messages) -> Any:
-                return messages.pop() if messages else await asyncio.Event().wait()
-
-            async def send(_message: Any) -> None:
-                pass
-
+def layer_ms(home: Path) -> dict[str, float]:
+    """Milliseconds of a request over a socket to our server, whose engine answers at once."""
+    with sides.instant(home) as url:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"))
+        body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": "Hi"}]})
+        times = []
+        for _ in range(LAYER_REQUESTS):
             began = time.perf_counter()
-            await app(dict(scope), receive, send)
+            connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+            assert b"Hi" in connection.getresponse().read()
             times.append((time.perf_counter() - began) * 1000)
-    return round(statistics.median(times), 3)
+        connection.close()
+    cuts = statistics.quantiles(times, n=100)
+    return {"median": round(cuts[49], 3), "p99": round(cuts[98], 3)}
 
 
-async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    path, threads = arguments.model.resolve(), arguments.threads
-    rows = []
-    spec = EngineSpec("benchmark", (str(path),), context=4096, cells=8192, threads=threads)
-    for streams in arguments.streams:
-        row: dict[str, Any] = {"streams": streams, "bare": bare(path, streams, arguments.tokens, threads)}
-        process = await EngineProcess.start(spec)
-        await engine(process, 1, 4)
-        row["engine"], row["first_token_ms"] = await engine(process, streams, arguments.tokens)
-        await process.stop()
-        row["high_level"] = high_level(path, min(streams, 2), arguments.tokens, threads)
-        row["engine_of_bare"] = row["engine"] / row["bare"]
-        rows.append({k: round(v, 3) for k, v in row.items()})
-    process = await EngineProcess.start(spec)
-    prefix = await shared_prefix(process)
-    await process.stop()
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    machine = sides.Machine(given.model.resolve(), given.threads, given.cells)
     load = os.getloadavg()[0]
-    return {
-        "model": path.name,
-        "tokens": arguments.tokens,
-        "threads": threads,
-        "load": load,
-        "layer_ms": await layer_ms(path),
-        "rows": rows,
-        "prefix": prefix,
-    }
+    with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
+        ours = stack.enter_context(sides.ours(machine, Path(home)))
+        theirs = stack.enter_context(sides.llama_server(given.llama_server, machine)) if given.llama_server else ""
+        bench = Bench(machine, ours, theirs, given.batched_bench, given.rounds, given.tokens)
+        for url in bench.servers.values():
+            _burst(url, [prompts.alone(PROMPT_WORDS)], 4)
+        result: dict[str, Any] = {
+            "about": f"{given.model.name[:24]}, {given.threads} threads, {given.cells} cells; {sides.machine_words()}; "
+            f"{given.tokens} tokens out, median of {given.rounds} rounds; load average before the start {load:.1f}"
+        }
+        if "generation" in given.parts:
+            result["generation"] = [bench.generation(n) for n in given.streams]
+        if "first" in given.parts:
+            result["first"] = [bench.first_tokens(kind) for kind in KINDS]
+        if "prefix" in given.parts:
+            result["prefix"] = bench.prefix()
+        stack.close()
+        return {**result, **({"layer": layer_ms(Path(home))} if "layer" in given.parts else {})}
+
+
+def report(result: dict[str, Any]) -> None:
+    print(result["about"])
+    if rows := result.get("generation"):
+        print(
+            "\nTokens per second (generating: while all streams do; whole: from the first request to the last token)\n"
+        )
+        names = ["ours generating", "batched-bench generating", "of batched-bench", "ours whole", "batched-bench whole"]
+        _table("streams", [*names, "of batched-bench, whole", "llama-server whole", "of llama-server"], rows)
+    if rows := result.get("first"):
+        print(f"\nMilliseconds to the first token, {FIRST_STREAMS} requests at once\n")
+        names = ["prompt tokens", "ours ms", "llama-server ms", "of llama-server", "ours last ms"]
+        _table("prompts", [*names, "llama-server last ms"], rows)
+    if prefix := result.get("prefix"):
+        print(f"\nA prefix of about 2,000 tokens: one request, {FOLLOWERS} at once with a new one, and with it again\n")
+        rows = [{"side": name, **row} for name, row in prefix.items()]
+        _table("side", [name for name in rows[0] if name != "side"], rows)
+    if layer := result.get("layer"):
+        print(f"\nHTTP, checking and scheduling: {layer['median']} ms a request (p99 {layer['p99']} ms)")
+
+
+def _table(first: str, wanted: list[str], rows: list[dict[str, Any]]) -> None:
+    names = [first, *(name for name in wanted if any(name in row for row in rows))]
+    print("| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|")
+    for row in rows:
+        print("| " + " | ".join(_cell(name, row.get(name, "")) for name in names) + " |")
+
+
+def _cell(name: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"x {value:.2f}" if name.startswith("of ") else f"{value:,.0f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--llama-server", type=Path, help="the program")
+    parser.add_argument("--batched-bench", type=Path, help="the program")
     parser.add_argument("--streams", type=lambda s: [int(n) for n in s.split(",")], default=[1, 4, 8, 16])
-    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=96, help="that each stream generates")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--cells", type=int, default=20480, help="tokens in memory for all sequences")
+    parser.add_argument(
+        "--parts", type=lambda s: s.split(","), default=PARTS, help=f"which to measure: {','.join(PARTS)}"
+    )
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    result = asyncio.run(measure(arguments))
-    if arguments.json:
+    given = parser.parse_args()
+    try:
+        result = measure(given)
+    except subprocess.CalledProcessError as e:
+        raise SystemExit(f"{e}: {e.stderr[-1000:]}") from e
+    if given.json:
         print(json.dumps(result, indent=1))
-        return
-    print(f"{result['model']}, {result['tokens']} tokens, {result['threads']} threads, load {result['load']:.1f}")
-    print(f"{'streams':>8} {'bare':>8} {'engine':>8} {'of bare':>8} {'high-level':>11} {'first token':>12}")
-    for r in result["rows"]:
-        print(
-            f"{r['streams']:>8} {r['bare']:>8.1f} {r['engine']:>8.1f} {r['engine_of_bare']:>8.2f}"
-            f" {r['high_level']:>11.1f} {r['first_token_ms']:>9.0f} ms"
-        )
-    print(f"prefix: {result['prefix']}")
-    print(f"HTTP and scheduling: {result['layer_ms']} ms a request")
+    else:
+        report(result)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
