@@ -23,6 +23,8 @@ app = typer.Typer(no_args_is_help=True)
 for command in (new, check, update, publish):
     app.command(command.__name__)(command)
 
+_WIDE = 120  # columns; in fewer the listing does without where a server comes from
+
 Names = Annotated[list[str] | None, typer.Argument(help="Servers; all when none is named.")]
 Name = Annotated[str, typer.Argument(help="A server.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -40,11 +42,14 @@ def ls(as_json: Json = False, root: Root = None) -> None:
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    table = _table("Server", "Version", "From", "Category", "Built", "What it does")
+    console = Console()
+    wide = console.width >= _WIDE
+    table = _table("Server", "Version", *(("From", "Category") if wide else ()), "Built", "What it does")
     for row in rows:
         built = "[green]✓ built[/]" if row["built"] else "not yet"
-        table.add_row(row["name"], row["version"], row["source"], row["category"], built, escape(row["description"]))
-    Console().print(table)
+        origin = (row["source"], row["category"]) if wide else ()
+        table.add_row(row["name"], row["version"], *origin, built, escape(row["description"]))
+    console.print(table)
 
 
 def _row(entry: Entry, built: bool) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def ls(as_json: Json = False, quiet: Annotated[bool, typer.Option("-q", help="on
         columns = ["MODEL NAME", "PARAMETERS", "QUANTIZATION", "ARCHITECTURE", "MODEL ID", "CREATED", "CONTEXT", "SIZE"]
         rows = model_rows(models, lambda m: runner.context_of(m) if m.config.format == "gguf" else "")
         rows += [[r.name, "", "", "", r.url, "", str(r.context or ""), ""] for r in runner.remotes.all()]
-        print_table(columns, rows, as_typed("no models yet: hm model pull ai/smollm2, or hm model starter"))
+        spare = ("CREATED", "ARCHITECTURE", "MODEL ID", "QUANTIZATION", "CONTEXT")
+        print_table(columns, rows, as_typed("no models yet: hm model pull ai/smollm2, or hm model starter"), spare)
 
 
 @app.command()
@@ -222,6 +223,7 @@ def unload(
 def status(as_json: Json = False, url: Url = "") -> None:
     """Is the engine installed, does a runner answer, what does it use?"""
     from runner.install import is_installed
+    from runner.setup import state
 
     client = _client(url)
     running = client.is_up()
@@ -240,6 +242,8 @@ def status(as_json: Json = False, url: Url = "") -> None:
         print_json(body)
         return
     engine = "installed" if body["engine_installed"] else as_typed("not installed (run: hm model setup)")
+    if not body["engine_installed"] and state(Settings.load()) == "preparing":
+        engine = "is being compiled, which takes some minutes"
     rows = [
         ["engine", engine],
         ["runner", f"answers at {client.url}" if running else f"does not answer at {client.url}"],

@@ -21,16 +21,31 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: list[list[str]], empty: str) -> None:
+def print_table(columns: Sequence[str], rows: list[list[str]], empty: str, spare: Sequence[str] = ()) -> None:
+    """``spare``: columns to leave out, in that order, until the rest fits the terminal."""
     if not rows:
         sys.stderr.write(f"{empty}\n")
         return
+    width = Console().width if sys.stdout.isatty() else WIDE
+    columns, rows = fitting(columns, rows, spare, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    Console(width=width).print(table)
+
+
+def fitting(
+    columns: Sequence[str], rows: list[list[str]], spare: Sequence[str], width: int
+) -> tuple[list[str], list[list[str]]]:
+    """The table without as many of the ``spare`` columns as it takes to fit ``width``."""
+    kept = list(range(len(columns)))
+    for name in spare:
+        if sum(max(len(row[n]) for row in [list(columns), *rows]) + 1 for n in kept) <= width:
+            break
+        kept.remove(list(columns).index(name))
+    return [columns[n] for n in kept], [[row[n] for n in kept] for row in rows]
 
 
 def model_rows(models: list[Model], context_of: Any) -> list[list[str]]:

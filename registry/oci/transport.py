@@ -7,6 +7,7 @@ it was told to expect.  ``oras``' own retry sleeps for minutes on any failure; o
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,8 @@ class Transport(Registry):  # type: ignore[misc]
             except (requests.RequestException, OSError) as e:
                 raise self._lied(f"its answer cannot be read: {e}") from e
         raise RemoteUnavailable(
-            f"{self.reference.host} does not answer: {failure}", remedy="check the name and the network, then try again"
+            f"{self.reference.host} does not answer: {_plainly(failure)}",
+            remedy="check the name and the network, then try again",
         ) from failure
 
     def _redirected(self, old: str, location: str) -> str:
@@ -241,3 +243,9 @@ def _said(response: requests.Response) -> str:
     finally:
         response.close()
     return ": " + "".join(c if c.isprintable() else " " for c in text)[:300] if text else ""
+
+
+def _plainly(failure: object) -> str:
+    """The system's own words, which the HTTP library wraps in four layers of its own."""
+    found = re.search(r"\[Errno -?\d+\] ([^'\")]+)", str(failure))
+    return found[1] if found else str(failure)

@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from runner.cli_output import fitting
 from runner.client import RunnerClient, proxied
 
 
@@ -43,3 +44,10 @@ def test_other_machines_may_be_behind_the_proxy() -> None:
     assert proxied("http://runner.example:12434")
     assert not proxied("http://[::1]:12434")
     assert not proxied("http://localhost/v1")
+
+
+def test_a_table_leaves_out_what_can_be_spared_until_it_fits() -> None:
+    columns, rows = ["NAME", "ID", "SIZE"], [["a" * 20, "b" * 20, "c" * 5]]
+    assert fitting(columns, rows, ("ID", "SIZE"), 80)[0] == columns
+    assert fitting(columns, rows, ("ID", "SIZE"), 40) == (["NAME", "SIZE"], [["a" * 20, "c" * 5]])
+    assert fitting(columns, rows, ("ID", "SIZE"), 10)[0] == ["NAME"]
