@@ -255,6 +255,7 @@ async def test_a_new_session_takes_the_place_of_the_one_longest_unused(
     http: Http, gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.sessions.LIMITS", Limits(sessions=2))
+    monkeypatch.setattr("gateway.sessions.SHARE", 2)
     one, two = await http.initialize(), await http.initialize()
     async with http.events("GET", Mcp_Session_Id=one):
         await until(lambda: getattr(gateway.sessions.get(one, operator(gateway)).stream, "started", False))
