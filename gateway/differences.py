@@ -55,5 +55,5 @@ class Differences:
     def _note(self, server: LockedServer, drift: Drift) -> None:
         try:
             self._held.note(server, drift)
-        except OSError as e:
+        except (OSError, ValueError, RecursionError) as e:  # it may be nested as deeply as its server likes
             log.error("what %s differs in could not be kept for review: %s", server.name, e)

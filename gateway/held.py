@@ -43,7 +43,7 @@ class HeldFiles:
             body = json.loads(self.path(server.name).read_bytes())
             current = (body["pin"], body["image"]) == (server.pin, server.image)
             return {p: _part(body["parts"][p]) for p in (*LISTS, INSTRUCTIONS) if p in body["parts"]} if current else {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def note(self, server: LockedServer, drift: Drift) -> None:

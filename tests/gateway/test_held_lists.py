@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import json
 from typing import Any
 
 from gateway.drift import Drift
+from gateway.held import HeldFiles
 from gateway.hiding import hidden, still_hidden
 from gateway.lock import pin_of
 from harbourmaster.core.digests import sha256
@@ -99,3 +102,21 @@ def test_what_is_not_changed_or_of_another_lock_hides_nothing() -> None:
     assert hidden(held, alpha, Drift("tools", changed={"echo": [{}]}), lock) is held
     assert still_hidden(held, lock, {**lock, "beta": locked("beta")}) is held
     assert still_hidden(held, lock, {}) == {}
+
+
+async def test_a_change_nested_too_deeply_to_be_read_again_keeps_no_gateway_from_starting(settings: Settings) -> None:
+    files, server = HeldFiles(settings.held_dir), drifting().servers["alpha"]
+    for depth in range(900, 1000):
+        deep: dict[str, Any] = {}
+        for _ in range(depth):
+            deep = {"a": deep}
+        with contextlib.suppress(RecursionError):
+            await asyncio.to_thread(
+                files.note, server, Drift("tools", {"echo": [{"name": "echo", "inputSchema": deep}]})
+            )
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(files.read, server)
+    files.path("alpha").write_text("[" * 5000 + "]" * 5000)  # as deep as it takes where it runs
+    async with serving(settings, World({"alpha": server})) as (_, http):
+        session = await http.initialize()
+        assert code(await http.call(session, "tools/call", tool_call("alpha__echo"))) == "pin.changed"
