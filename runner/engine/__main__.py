@@ -92,7 +92,7 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     loop = asyncio.get_running_loop()
     writer = Writer(model, memory, embedder, limits, lambda e: _tell(loop, session, e))
     template, note = _template(spec, model)
-    session = Session(model, writer, template, context, send, embedder.limit, vision)
+    session = Session(model, writer, template, context, send, embedder.limit, vision, limits.batch)
     return session, {
         "id": 0,
         "ev": "ready",

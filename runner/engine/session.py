@@ -48,6 +48,7 @@ class Session:
     send: Callable[[list[dict[str, Any]]], None]
     embed_limit: int = 0
     vision: Vision | None = None
+    batch: int = PHYSICAL_BATCH  # rows that are computed at once
     _streams: dict[int, _Stream] = field(default_factory=dict)
     _looking: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # requests whose pictures are looked at
 
@@ -171,7 +172,7 @@ class Session:
                 else:
                     pieces.append(self._tokens([part], first=index == 0))
             prompt = join(pieces)
-            check_pictures(prompt, PHYSICAL_BATCH)
+            check_pictures(prompt, min(self.batch, PHYSICAL_BATCH))
             then(prompt)
         except Exception as e:
             self.send([_error(request_id, e)])

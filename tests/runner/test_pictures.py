@@ -193,6 +193,16 @@ async def test_a_model_without_a_projector_says_that_it_reads_text_only(files: P
         await engine.stop()
 
 
+async def test_a_picture_that_must_be_computed_at_once_and_cannot_is_refused(files: Path) -> None:
+    engine = await EngineProcess.start(spec(files, GEMMA, batch=3))  # its projector makes four rows
+    try:
+        with pytest.raises(Unsupported, match="4 rows of a picture at once"):
+            await likelihoods(engine, question(png(1)))
+        assert engine.alive
+    finally:
+        await engine.stop()
+
+
 async def test_a_request_given_up_while_its_pictures_are_looked_at_leaves_nothing(files: Path) -> None:
     engine = await EngineProcess.start(spec(files, QWEN))
     try:
