@@ -40,9 +40,10 @@ class Lease:
 
     @property
     def busy(self) -> bool:
+        if not self.ready or self.claims > 0:  # asked thousands of times where many wait for a place
+            return True
         upstream = self.upstream
-        waiting = bool(upstream.pending) or bool(upstream.subscriptions) or upstream.has_tasks
-        return not self.ready or self.claims > 0 or waiting
+        return bool(upstream.pending or upstream.subscriptions or (upstream.tasks and upstream.has_tasks))
 
     @property
     def kept(self) -> bool:
