@@ -80,7 +80,7 @@ def _print_status(report: dict[str, Any]) -> None:
 
 def _status_rows(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     gateway = "not running" if not report["running"] else "" if report["healthy"] else "does not answer"
-    since = f"since {report['since']}" if "since" in report else ""
+    since = f"since {report['since']}" if "since" in report else "started by hand" if report["running"] else ""
     yield "gateway", ", ".join(filter(None, (report["url"], gateway, since)))
     for other in report.get("gateways", ()):
         yield "", f"{other}, started by hand"

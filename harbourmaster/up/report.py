@@ -20,7 +20,7 @@ from runner.setup import state as model_state
 def status_report(settings: Settings) -> dict[str, Any]:
     """``{running, healthy, url, gateways?, since?, addresses, models, pool, processes, servers: {locked, enabled}, home}``.
 
-    ``gateways``: those beside the one at ``url``, or without `hm up`: ``"http://... (process 7)"`` each.
+    ``gateways``: those beside the one at ``url``: ``"http://... (process 7)"`` each.
     """
     state = read_state(settings.run_dir)
     servers = read_lock(settings.lock_file)
@@ -33,7 +33,7 @@ def status_report(settings: Settings) -> dict[str, Any]:
         "home": str(settings.home),
         "servers": {"locked": len(servers), "enabled": sum(s.enabled for s in servers.values())},
     }
-    if by_hand := [f"{g.url} (process {g.pid})" for g in found if state is None or g.url != url]:
+    if by_hand := [f"{g.url} (process {g.pid})" for g in found if g.url != url]:
         report["gateways"] = by_hand
     if state is not None:
         report["since"] = state.since

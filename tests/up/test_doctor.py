@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from harbourmaster.core.running import recorded
+from harbourmaster.core.running import listening, recorded
 from harbourmaster.core.settings import Settings
 from harbourmaster.up import doctor_home
 from harbourmaster.up.doctor import examine
 from harbourmaster.up.findings import Check, Finding
+from harbourmaster.up.report import status_report
 
 
 def findings(check: Check, settings: Settings) -> list[Finding]:
@@ -83,3 +84,17 @@ def free_port() -> int:
 def test_no_check_leaves_anything_behind_in_a_home_that_is_not_there(settings: Settings) -> None:
     examine(settings)
     assert not Path(settings.home).exists()
+
+
+def test_status_names_gateways_that_were_started_by_hand(settings: Settings) -> None:
+    with recorded(settings.run_dir, "127.0.0.1", free_port()):
+        (record,) = (settings.run_dir / "gateways").iterdir()
+        other = free_port()
+        port = listening(settings.run_dir)[0].port
+        record.with_name("other.json").write_text(record.read_text().replace(f": {port}", f": {other}"))
+        report = status_report(settings)
+    assert report["running"]
+    assert {report["url"], report["gateways"][0].split()[0]} == {
+        f"http://127.0.0.1:{port}/mcp",
+        f"http://127.0.0.1:{other}/mcp",
+    }
