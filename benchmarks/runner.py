@@ -99,7 +99,7 @@ class Bench:
                 "alone_ms": round(alone.first_ms),
                 "cold_ms": round(cold.last_first_ms),
                 "warm_ms": round(warm.last_first_ms),
-                "cold_of_alone": round(cold.last_first_ms / alone.first_ms, 2),
+                "of alone": round(cold.last_first_ms / alone.first_ms, 2),
                 "prompt_tokens": sum(a.prompt_tokens for a in cold.answers),
                 "computed_tokens": sum(a.prompt_tokens - a.cached_tokens for a in cold.answers),
             }
