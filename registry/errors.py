@@ -23,6 +23,7 @@ HarbourError
 |   |-- RemoteUnauthorized   remote.unauthorized        the registry wants credentials that we do not have
 |   |-- RemoteRefused        remote.refused            the registry says no to a request
 |   |-- RemoteInsecure       remote.insecure            plain HTTP, or credentials sent elsewhere
+|   |-- WordsRefused         tool.arguments             what a call says cannot be words of its tool's program
 |   `-- OfflineRefused       offline                    --offline, and the answer is not on this machine
 |-- UnavailableError
 |   `-- RemoteUnavailable    remote.unavailable         the registry does not answer, or answers 5xx
@@ -109,6 +110,10 @@ class RemoteRefused(RefusedError):
 
 class RemoteInsecure(RefusedError):
     code = "remote.insecure"
+
+
+class WordsRefused(RefusedError):
+    code = "tool.arguments"
 
 
 class OfflineRefused(RefusedError):

@@ -12,8 +12,8 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from harbourmaster.core.errors import RefusedError
 from registry.entry import Entry
+from registry.errors import WordsRefused
 from registry.templates import fill_argument, splices
 from registry.toolimages import DeclaredTool
 
@@ -25,10 +25,6 @@ MAX_OUTPUT: Final = 1 << 20  # bytes of stdout: what a model could read of it is
 MAX_STDERR: Final = 4000  # characters of the end of stderr, in the result of a failure
 _PICTURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
 _BINARY = "application/octet-stream"
-
-
-class WordsRefused(RefusedError):
-    code = "tool.arguments"
 
 
 def listing_of_tools(entry: Entry) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 from harbourmaster.core.redaction import IN_USE
 from harbourmaster.core.secrets import Delivery, SecretId, SecretStore
 from harbourmaster.core.secrets.delivery import delivery_of
+from registry.errors import WordsRefused
 from registry.listing import collect, sandbox_spec
-from registry.oneshot import WordsRefused
 from registry.programs import Part, run_program
 from registry.schema import Call, Entry
 from registry.session import RpcError, Session, open_session

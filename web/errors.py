@@ -11,12 +11,20 @@ HarbourError
 |-- DraftUnknown       console.draft_unknown    no draft of that name
 |-- Stale              console.stale            what was shown has changed since
 |-- AddressInUse       console.address_in_use   another program has the port
+|-- TooManyLogins      console.logins           too many logins to remote servers wait for their people
 `-- Fault              console.fault            a fault of ours; its words are in the log alone
 """
 
 from __future__ import annotations
 
-from harbourmaster.core.errors import HarbourError, NotFoundError, RefusedError, UnavailableError, UsageError
+from harbourmaster.core.errors import (
+    HarbourError,
+    LimitError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    UsageError,
+)
 
 
 class LoginNeeded(RefusedError):
@@ -61,6 +69,10 @@ class Stale(RefusedError):
 
 class AddressInUse(UnavailableError):
     code = "console.address_in_use"
+
+
+class TooManyLogins(LimitError):
+    code = "console.logins"
 
 
 class Fault(HarbourError):

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from gateway.remote.oauth.errors import NobodyAnswered, RedirectForged
 from gateway.remote.oauth.redirect import Answer, parameters
-from harbourmaster.core.errors import HarbourError, LimitError
-from web.errors import Fault
+from harbourmaster.core.errors import HarbourError
+from web.errors import Fault, TooManyLogins
 
 log = logging.getLogger("web.logins")
 
@@ -30,10 +30,6 @@ END_S: Final = 20.0  # until the code is a token
 MOST: Final = 16  # at one time
 
 Work = Callable[["Login"], None]
-
-
-class TooManyLogins(LimitError):
-    code = "console.logins"
 
 
 @dataclass

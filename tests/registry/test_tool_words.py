@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from registry.build.errors import EntryInvalid
-from registry.oneshot import MAX_OUTPUT, MAX_WORD, MAX_WORDS, Output, WordsRefused, listing_of_tools, words
+from registry.errors import WordsRefused
+from registry.oneshot import MAX_OUTPUT, MAX_WORD, MAX_WORDS, Output, listing_of_tools, words
 from registry.schema import parse_entry, parse_reading
 
 DIGEST = "sha256:" + "7" * 64

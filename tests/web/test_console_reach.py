@@ -342,3 +342,37 @@ def test_what_could_not_run_safely_is_not_published_and_only_admins_publish(publ
     assert "console.role" in refused.text
     assert "/do/publish" not in operator.get("/publish").text
     assert [p for p in _published(publishing) if p["name"] == SERVER["name"]] == []
+
+
+def test_folders_and_publishing_in_a_real_browser_without_scripts(
+    publishing: Console, folder: Path, chromium: Path
+) -> None:
+    with (
+        chromium_browser(chromium) as browser,
+        person(browser, publishing, java_script_enabled=False) as at,
+    ):
+        at.go("/servers/papered")
+        at.page.get_by_role("link", name="Folders of this machine").click()
+        expect(at.page.get_by_label("Server", exact=True)).to_have_value("papered")
+        at.page.get_by_label("Folder or file of this machine").fill(str(folder))
+        at.page.get_by_role("button", name="Give it").click()
+        expect(at.page.locator("#notices")).to_contain_text("from its next sandbox on")
+        expect(at.page.locator("#of-papered")).to_contain_text(str(folder))
+        at.go("/servers/papered")
+        expect(at.page.locator("#sail")).to_contain_text(f"{folder} (to read)")
+        at.go("/folders")
+        at.page.get_by_role("button", name="Take it back").click()
+        expect(at.page.locator("#of-papered")).to_have_count(0)
+
+        at.go("/publish")
+        at.page.get_by_label("server.json").fill('{"name": "x"}')
+        at.page.get_by_role("button", name="Publish it").click()
+        expect(at.page.get_by_role("alert")).to_contain_text("What to do")
+        expect(at.page.get_by_label("server.json")).to_have_value('{"name": "x"}')
+        at.page.get_by_label("server.json").fill(json.dumps(SERVER))
+        at.page.get_by_role("button", name="Publish it").click()
+        expect(at.page.locator("#published")).to_contain_text("io.github.acme/weather")
+        at.page.get_by_text("Change", exact=True).click()
+        at.page.get_by_label("Status", exact=True).select_option("deprecated")
+        at.page.get_by_role("button", name="Set it").click()
+        expect(at.page.locator("#published")).to_contain_text("Deprecated")
