@@ -140,7 +140,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         if sized:
             self.spend(sum(map(len, sized)))
         result = super().call_binop(context, operator, left, right)
-        twice = isinstance(result, list | tuple) and min(map(len, sized)) > 1  # one more item is what templates do all day
+        # One more item is what templates do all day.
+        twice = isinstance(result, list | tuple) and min(map(len, sized)) > 1
         return held(result) if twice else result
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
