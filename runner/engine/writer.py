@@ -80,7 +80,7 @@ class Writer:
         self.counters = Counters()
         self._model, self._context, self._embedder, self._limits, self._tell = model, context, embedder, limits, tell
         self._pool = SlotPool(limits.slots, shares=model.facts.shares_prefixes)
-        self._shelf = Shelf(limits.cells // 2 if model.facts.shares_prefixes else 0)
+        self._shelf = Shelf(limits.cells if model.facts.shares_prefixes else 0)
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []  # in order of admission
         self._events: list[Event] = []
