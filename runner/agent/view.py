@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any, TextIO
 
+from harbourmaster.core.program import as_typed
 from runner.agent.events import (
     AgentEvent,
     Call,
@@ -51,7 +52,7 @@ class View:
 
     def report(self, report: Report) -> None:
         self.end_line()
-        self._line("dim" if report.ok else "bad", f"-- {report.outcome.replace('_', ' ')}: {report.line()}")
+        self._line("dim" if report.ok else "bad", as_typed(f"-- {report.outcome.replace('_', ' ')}: {report.line()}"))
 
     def end_line(self) -> None:
         if self._mid_line:
