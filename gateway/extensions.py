@@ -10,7 +10,10 @@ from gateway.lock import LockedServer
 
 # Those that live in tools and resources alone, and so pass through.  SEP-1865: tools that bring a page of their own
 PASSED: Final = ("io.modelcontextprotocol/ui",)
-_TASKS: Final[dict[str, Any]] = {"cancel": {}, "requests": {"tools": {"call": {}}}}  # 2025-11-25: what of tasks a session is offered
+_TASKS: Final[dict[str, Any]] = {
+    "cancel": {},
+    "requests": {"tools": {"call": {}}},
+}  # 2025-11-25: what of tasks a session is offered
 
 Servers = Collection[LockedServer]
 
