@@ -16,7 +16,15 @@ from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up.errors import ListingChanged
 from harbourmaster.up.host import Host, ask, install_packages
-from harbourmaster.up.locking import as_approved, asks_for_more, changes, locked_server, locked_toolset, run_settings, write
+from harbourmaster.up.locking import (
+    as_approved,
+    asks_for_more,
+    changes,
+    locked_server,
+    locked_toolset,
+    run_settings,
+    write,
+)
 from policies.policy_set import PolicySet
 from policies.trust import TrustPolicy
 from registry.admit import AdmittedImage, Admitter
