@@ -1,11 +1,13 @@
-"""What a first visitor would wait for, done before anybody comes: templates, the search's index, the queries of a page."""
+"""What a first visitor would wait for, done before anybody comes: templates, and the queries of a server's page."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
-from catalog.search.searcher import SearchRequest
+from sqlmodel import select
+
+from catalog.models import CatalogEntry
 from web.harbour import Harbour
 from web.render import compile_templates
 from web.ship import ship
@@ -23,8 +25,9 @@ def warm(harbour: Harbour) -> threading.Thread:
 def _warm(harbour: Harbour) -> None:
     try:
         compile_templates()
-        found = harbour.searcher.search(SearchRequest("", {}, "relevance", 0, 1))
-        if found.hits:
-            ship(harbour, found.hits[0].card.name)
+        with harbour.store.reading() as session:
+            name = session.exec(select(CatalogEntry.name).limit(1)).first()
+        if name is not None:
+            ship(harbour, name)
     except Exception as e:
         log.debug("nothing was made ready: %s", e)

@@ -43,6 +43,8 @@ class Match:
     """False where the version could not be compared: it counts as affected until somebody says otherwise."""
     not_affected: str = ""
     """The justification of a statement that it does not matter here."""
+    stated_by: str = ""
+    """Who said so: a person by name, or the entry."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -57,6 +59,7 @@ class Match:
             "fixed_in": list(self.fixed_in),
             "decided": self.decided,
             "not_affected": self.not_affected,
+            "stated_by": self.stated_by,
         }
 
 
@@ -128,7 +131,8 @@ def _badness(hit: Match) -> tuple[int, float, str, str]:
 
 def apply_statements(matches: list[Match], statements: Iterable[VexStatement]) -> list[Match]:
     """``matches`` with the justification of each statement that names one of a match's identifiers."""
-    said = {s.vulnerability: s.justification for s in statements}
+    said = {s.vulnerability: s for s in statements}
     for hit in matches:
-        hit.not_affected = next((said[i] for i in hit.ids if i in said), "")
+        found = next((said[i] for i in hit.ids if i in said), None)
+        hit.not_affected, hit.stated_by = (found.justification, found.author) if found else ("", "")
     return matches

@@ -17,8 +17,9 @@ from harbourmaster.core.errors import HarbourError
 from registry.schema import ENTRY_FILE, parse_entry
 from registry.vex import JUSTIFICATIONS
 
-__all__ = ["JUSTIFICATIONS", "state_not_affected", "statements_on", "withdraw_statement"]
+__all__ = ["JUSTIFICATIONS", "THE_ENTRY", "state_not_affected", "statements_on", "withdraw_statement"]
 
+THE_ENTRY: Final = "the entry"  # the author of what an entry says of itself
 REVIEWED: Final = "servers"  # the kind of source that is this project's own folder of entries
 
 
@@ -81,7 +82,7 @@ def _of_the_entry(session: Session, entry: CatalogEntry) -> list[VexStatement]:
             vulnerability=each.vulnerability,
             justification=each.because,
             statement=each.statement,
-            author="the entry",
+            author=THE_ENTRY,
         )
         for each in said
     ]

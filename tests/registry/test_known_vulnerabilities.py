@@ -203,5 +203,6 @@ def test_the_catalog_takes_the_word_of_entries_that_were_reviewed_here(submissio
             with store.reading() as session:
                 found = vulnerabilities_of(session, find_entry(session, "echo"))
             assert (len(found.matches), len(found.affecting)) == (1, affecting)
+            assert found.matches[0].stated_by == ("" if affecting else "the entry")
     finally:
         store.close()

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from catalog.vulnerabilities.statements import JUSTIFICATIONS
+from catalog.vulnerabilities.statements import JUSTIFICATIONS, THE_ENTRY
 from gateway.profiles.view import DEFAULT
 from harbourmaster.core.errors import HarbourError
 from web import connecting, deeds, judging
@@ -52,6 +52,7 @@ def _context(harbour: Harbour, who: Who, name: str) -> dict[str, Any]:
         "job": harbour.jobs.of(name),
         "login": harbour.logins.of(name),
         "justifications": JUSTIFICATIONS,
+        "the_entry": THE_ENTRY,
         "starter": deeds.is_starter(harbour.settings, name),
         "connections": connecting.connections(
             harbour.settings, harbour.places, with_token=who.may("operator"), most=SHOWN_CLIENTS
