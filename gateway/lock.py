@@ -85,7 +85,8 @@ def read_lock(path: Path) -> dict[str, LockedServer]:
         return dict(_parsed(raw))
     except (ValueError, KeyError, TypeError) as e:
         raise LockInvalid(
-            f"{path} is not a lock this version understands: {e}", remedy="restore it, or write it anew: hm lock update"
+            f"{path} is not a lock this version understands: {e}",
+            remedy="restore it, or move it away and run hm up, which verifies everything and writes it anew",
         ) from e
 
 

@@ -56,11 +56,11 @@ def _locked(settings: Settings, name: str, read: Callable[[Any], Any], absent: T
         return absent
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ConfigError(
-            f"{settings.lock_file} cannot be read: {e}", remedy="restore it, or write it anew: hm lock update"
+            f"{settings.lock_file} cannot be read: {e}", remedy="restore it, or move it away and run hm up"
         ) from e
     if not isinstance(found, type(absent)):
         raise ConfigError(
-            f"{settings.lock_file}: {name} names no image", remedy="restore it, or write it anew: hm lock update"
+            f"{settings.lock_file}: {name} names no image", remedy="restore it, or move it away and run hm up"
         )
     return found
 

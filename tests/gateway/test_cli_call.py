@@ -397,3 +397,12 @@ def test_a_server_that_may_reach_no_host_is_said_to_be_so_when_it_cannot_connect
     assert '"run": {}' in lock
     (home / "harbour.lock").write_text(lock.replace('"run": {}', '"run": {"network": {"hosts": ["example.com:443"]}}'))
     assert "hm sandbox learn" not in hm("call", "sums.fails").err
+
+
+def test_a_lock_that_cannot_be_read_has_a_remedy_that_helps(hm, home):
+    (home / "harbour.lock").write_text("garbage")
+    said = hm("tools", "ls")
+    assert "error [lock.invalid]" in said.err
+    assert "move it away and run hm up" in said.err
+    (home / "harbour.lock").rename(home / "harbour.lock.broken")
+    assert hm("tools", "ls").status == 0
