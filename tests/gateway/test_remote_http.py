@@ -22,7 +22,7 @@ from tests.gateway.elsewhere import (
     said,
     serving_remotes,
 )
-from tests.gateway.harness import Http, tool_call, until
+from tests.gateway.harness import Http, operator, tool_call, until
 
 ANSWER = {"content": [{"type": "text", "text": "far away"}], "x-kept": [1]}
 
@@ -335,6 +335,7 @@ async def test_what_the_server_says_unasked_comes_on_its_standing_stream_and_rea
     async def script(request: Request, reply: Reply) -> None:
         if request.method == "GET":
             count = sum(r.method == "GET" for r in seen)
+            await called.wait()  # beside a call in flight, it would come on that one's stream
             await reply.events(said(changed, f"g{count}", retry=1))
             if count > 1:
                 await asyncio.Event().wait()
@@ -343,9 +344,13 @@ async def test_what_the_server_says_unasked_comes_on_its_standing_stream_and_rea
             await greet(request, reply)
 
     seen: list[Request] = []
-    async with far(settings, script, seen=seen) as (_, _, http, session):
+    called = asyncio.Event()
+    async with far(settings, script, seen=seen) as (_, gateway, http, session):
         async with http.events("GET", Mcp_Session_Id=session, Accept="text/event-stream") as following:
+            found = gateway.sessions.get(session, operator(gateway))
+            await until(lambda: getattr(found.stream, "started", False), "the stream")
             await call(http, session)
+            called.set()
             for _ in range(2):
                 assert (await following())["method"] == "notifications/tools/list_changed"
         again = [r for r in seen if r.method == "GET"]
