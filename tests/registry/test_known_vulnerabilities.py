@@ -30,7 +30,7 @@ from registry.schema import parse_entry
 from registry.vex import NotAffected
 from sandbox.engine import Engine
 from sandbox.profile import Profile
-from tests.fixtures.images import ECHO_SOURCE, build_image
+from tests.fixtures.images import ECHO_SOURCE, build_image, remove_loaded
 
 ENTRY = """\
 name: echo
@@ -156,6 +156,7 @@ def submission(tidy_engine: Engine, settings: Settings, tmp_path: Path) -> Itera
         found = Submission(settings, tidy_engine, tmp_path / "servers" / "echo", f"{server.host}/acme/echo:1@{digest}")
         found.write()
         yield found
+    remove_loaded(tidy_engine, "hm-test-anchor")
 
 
 @pytest.mark.engine

@@ -23,7 +23,7 @@ from registry.toolset import parts
 from registry.update import propose
 from sandbox.engine import Engine
 from sandbox.profile import Profile
-from tests.fixtures.images import HERE, build_image
+from tests.fixtures.images import HERE, build_image, remove_loaded
 
 pytestmark = pytest.mark.engine
 
@@ -105,6 +105,8 @@ def harbour(tidy_engine: Engine, settings: Settings, tmp_path: Path) -> Iterator
         found.file.parent.mkdir(parents=True)
         found.file.write_text(ENTRY.format(one=images[0], two=images[1]))
         yield found
+    for name in ("one", "two", "bare"):
+        remove_loaded(tidy_engine, f"hm-test-{name}")
 
 
 @pytest.fixture
