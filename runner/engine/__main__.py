@@ -82,8 +82,11 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     context = min(spec.context or DEFAULT_CONTEXT, model.facts.train_context or DEFAULT_CONTEXT)
     cells = max(spec.cells, context)
     threads = spec.threads or len(os.sched_getaffinity(0))
-    enough = spec.batch if spec.gpu_layers and library.llama_supports_gpu_offload() else ENOUGH_ON_CPU
-    limits = Limits(context, cells, spec.running, max(spec.slots, spec.running), spec.batch, enough, model.idle_cells())
+    offloads = spec.gpu_layers and library.llama_supports_gpu_offload()
+    enough, prompts = (spec.batch, spec.batch) if offloads else (ENOUGH_ON_CPU, 2 * ENOUGH_ON_CPU)
+    limits = Limits(
+        context, cells, spec.running, max(spec.slots, spec.running), spec.batch, enough, prompts, model.idle_cells()
+    )
     vision = _vision(spec, model, threads, log)
     embedder = Embedder(model, context=context, threads=threads)
     memory = _context(model, limits, threads)

@@ -40,7 +40,8 @@ from runner.errors import EngineFailed
 log = logging.getLogger(__name__)
 
 LEAST_SHARE = 32  # tokens of a step that the oldest prompt gets before the shortest are favoured
-FOLLOW = 32  # tokens: a prompt waits for another's prefill when at least this much more will then be shared
+FOLLOW = 8  # tokens: a prompt waits for another's prefill when at least this much more will then be shared
+FETCH = 32  # tokens: a sequence is copied back into memory when it spares at least this much
 PREFILL_WHILE_DECODING = 256  # tokens of a step when others are in mid-sentence, so that they do not stall
 MAX_FAILURES = 3  # decodes in a row that fail before the process gives up and is replaced
 
@@ -53,6 +54,9 @@ class Limits:
     slots: int  # sequences in memory, finished ones included
     batch: int  # tokens in one decode
     enough: int = 1 << 30  # tokens that keep the device busy: a larger step need not be fuller
+    prompts: int = (
+        1 << 30
+    )  # tokens of prompts in one decode: a shorter one that comes meanwhile waits no longer than that
     idle: int = 1 << 30  # cells of finished sequences that may stay while others run
 
 
@@ -179,8 +183,9 @@ class Writer:
         decoding = any(s.remaining == 1 for s in self._running)
         prefilling = any(s.remaining > 1 for s in self._running)
         budget = self._most
-        if decoding and prefilling:
-            budget = min(budget, PREFILL_WHILE_DECODING + len(self._running))
+        if prefilling:
+            prompts = min(self._limits.prompts, PREFILL_WHILE_DECODING if decoding else budget)
+            budget = min(budget, prompts + len(self._running))
         batch = self._context.batch
         batch.clear()
         outputs = []
@@ -302,7 +307,7 @@ class Writer:
         kept, common = self._shelf.match(sequence.content)
         prompt = sequence.request.prompt
         common = prompt.whole(common)
-        if kept is None or common < self._pool.match(sequence.content)[1] + FOLLOW:
+        if kept is None or common < self._pool.match(sequence.content)[1] + FETCH:
             return
         self._park(max(self._limits.cells - self._pool.busy_charge - len(kept.tokens), 0))
         placement = self._pool.adopt(kept.tokens[:common])
