@@ -117,6 +117,10 @@ class HostRefused(RefusedError):
     code = "runner.host_refused"
 
 
+class SandboxRefused(RefusedError):
+    code = "runner.sandbox_refused"
+
+
 class ToolsRefused(RefusedError):
     code = "runner.tools_refused"
 

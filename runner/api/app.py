@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from harbourmaster.core.errors import HarbourError
+from harbourmaster.core.loopback import SANDBOX_SOURCE
 from runner.api.anthropic import Anthropic
 from runner.api.docker import BACKEND, Docker
 from runner.api.errors import response_for
@@ -26,13 +28,18 @@ from runner.api.openai import OpenAI
 from runner.api.rerank import Rerank
 from runner.api.responses.endpoint import Responses
 from runner.api.responses.servers import ToolServers
-from runner.errors import EngineFailed, HostRefused, ResponseNotFound, TokenRefused
+from runner.errors import EngineFailed, HostRefused, ResponseNotFound, SandboxRefused, TokenRefused
 from runner.service import Runner
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SANDBOX_HOST = "model-runner.docker.internal"  # how containers name the runner, where an egress rule lets them
+COMPUTES = re.compile(  # what a sandbox may ask: no store, no settings, no logs, no answers or tool servers of others
+    r"(/anthropic)?(/engines(/[^/]+)?)?(/v1)?"
+    r"/(chat/completions|completions|embeddings|rerank|reranking|messages|messages/count_tokens)"
+    r"|/api/(chat|generate|embed|show|tags|version)|(/engines(/[^/]+)?)?/v1/models(/.+)?"
+)
 V1_PREFIXES = ("/v1", "/engines/v1", "/engines/{engine}/v1")
 
 
@@ -162,7 +169,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = {k: v.decode("latin-1") for k, v in scope["headers"] if k in _LOOKED_AT}
-            refused = self._refusal(headers)
+            refused = self._refusal(headers) or _beyond_computing(scope)
             if refused:
                 await response_for(refused, scope["path"])(scope, receive, send)
                 return
@@ -178,6 +185,16 @@ class Gate:
         if self._token and not secrets.compare_digest(given.encode(), self._token.encode()):
             return TokenRefused("no valid token came with the request", remedy="send Authorization: Bearer TOKEN")
         return None
+
+
+def _beyond_computing(scope: Scope) -> HarbourError | None:
+    """A sandbox is told from the machine's own programs by the address it comes from, which it cannot choose."""
+    client = scope.get("client")
+    if client is None or client[0] != SANDBOX_SOURCE or COMPUTES.fullmatch(scope["path"]):
+        return None
+    return SandboxRefused(
+        f"a sandboxed server may use models, and not {scope['method']} {scope['path']}", remedy="see docs/models.md"
+    )
 
 
 _LOOKED_AT = (b"host", b"origin", b"authorization", b"x-api-key")

@@ -25,6 +25,7 @@ _STATUS: list[tuple[type[HarbourError], int]] = [  # the first that fits
     (errors.RequestTooLarge, 413),
     (errors.ModelInUse, 409),
     (errors.HostRefused, 403),
+    (errors.SandboxRefused, 403),
     (errors.ToolServerRefused, 403),
     (errors.ToolsRefused, 424),  # as OpenAI answers when a tool server does not list its tools
     (errors.ToolsUnavailable, 424),

@@ -63,6 +63,8 @@ async def _connect(place: Place) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if place.source:
+            sock.bind((place.source, 0))
         await asyncio.get_running_loop().sock_connect(sock, (place.address, place.port))
     except BaseException:
         sock.close()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from harbourmaster.core.loopback import SANDBOX_SOURCE
 from sandbox.egress.errors import ResolveFailed
 
 KEEP_S = 30.0  # getaddrinfo tells no time to live; most public ones are 60 s or more
@@ -27,6 +28,7 @@ class Place:
     family: int
     address: str
     port: int
+    source: str = ""  # the own address to connect from; empty: the system's choice
 
 
 class Resolver:
@@ -51,7 +53,7 @@ class Resolver:
 
 def _places(host: str, port: int) -> list[Place]:
     if host in THIS_MACHINE:
-        return [Place(socket.AF_INET, THIS_MACHINE[host], port)]
+        return [Place(socket.AF_INET, THIS_MACHINE[host], port, SANDBOX_SOURCE)]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as e:
