@@ -9,7 +9,7 @@ import ollama
 import pytest
 
 from tests.runner.conftest import Server
-from tests.runner.sure import SURE
+from tests.runner.sure import NO_CHOICE, SURE, WRITE
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,15 @@ def test_a_forced_tool_is_used_streaming_or_not(claude: anthropic.Anthropic) -> 
     assert whole.content[0].input["city"] in ("Paris", "Rome")
     with claude.messages.stream(**options) as stream:
         assert stream.get_final_message().content[0].input["city"] in ("Paris", "Rome")
+
+
+def test_input_that_leaves_no_choice_is_the_same_streaming_or_not(claude: anthropic.Anthropic) -> None:
+    tool = {"name": "write", "description": "Write a note", "input_schema": WRITE}
+    options = {"model": "smollm2", "max_tokens": 100, "messages": QUESTION, "tools": [tool]}
+    options["tool_choice"] = {"type": "tool", "name": "write"}
+    whole = claude.messages.create(**options)
+    with claude.messages.stream(**options) as stream:
+        assert stream.get_final_message().content[0].input == whole.content[0].input == NO_CHOICE
 
 
 def test_tokens_are_counted_as_the_model_reads_them(claude: anthropic.Anthropic) -> None:

@@ -19,7 +19,7 @@ from runner.errors import ToolServerRefused
 from tests.gateway import backend
 from tests.gateway.harness import Http, World, locked, running, until
 from tests.runner.conftest import Server, quiet_port, serve
-from tests.runner.sure import SURE
+from tests.runner.sure import NO_CHOICE, SURE, WRITE
 from tests.runner.test_openai_client import WEATHER
 
 FLAT = {"type": "function", **WEATHER["function"], "strict": False}
@@ -106,6 +106,17 @@ def test_a_function_is_called_by_the_client_and_its_output_goes_on(client: opena
     [done] = [e for e in events if e.type == "response.function_call_arguments.done"]
     assert json.loads(done.arguments)["city"] in ("Paris", "Rome")
     assert events[-1].response.output[0].arguments == done.arguments
+
+
+@pytest.mark.slow
+def test_arguments_that_leave_no_choice_are_the_same_streaming_or_not(client: openai.OpenAI) -> None:
+    tool = {"type": "function", "name": "write", "parameters": WRITE, "strict": False}
+    options = {"model": "smollm2", "input": QUESTION, "tools": [tool], "tool_choice": "required"}
+    [call] = client.responses.create(**options).output
+    events = list(client.responses.create(**options, stream=True))
+    [done] = [e for e in events if e.type == "response.function_call_arguments.done"]
+    assert done.arguments == call.arguments == events[-1].response.output[0].arguments
+    assert json.loads(call.arguments) == NO_CHOICE
 
 
 @pytest.mark.slow
