@@ -93,10 +93,7 @@ def _given(tool: Tool, words: list[str], args_file: str) -> dict[str, Any] | Non
 @contextlib.contextmanager
 def _gateway(settings: Settings, tool: Tool, profile: str) -> Iterator[Gateway]:
     timeout = settings.call_timeout_s + settings.start_timeout_s + _SLACK_S
-    here = the_gateway(settings, tool.server)
-    host, port = (here.host, here.port) if here is not None else (settings.gateway_host, settings.gateway_port)
-    token = TokenStore(settings.tokens_file).default()
-    gateway = running_gateway(dialled(host), port, token, timeout, _notice, profile)
+    gateway = _running(settings, tool, timeout, profile)
     if gateway is None:
         if sys.stderr.isatty():
             sys.stderr.write(as_typed("no gateway is running (hm up --detach starts one); one starts for this call\n"))
@@ -105,6 +102,17 @@ def _gateway(settings: Settings, tool: Tool, profile: str) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.close()
+
+
+def _running(settings: Settings, tool: Tool, timeout: float, profile: str) -> Gateway | None:
+    """This home's own, or the one at an address that a person set.  Not whoever listens at the usual one: that may be
+    another home's, or another person's, and is not to be shown our token."""
+    here = the_gateway(settings, tool.server)
+    if here is None and not settings.model_fields_set & {"gateway_host", "gateway_port"}:
+        return None
+    host, port = (here.host, here.port) if here is not None else (settings.gateway_host, settings.gateway_port)
+    token = TokenStore(settings.tokens_file).default()
+    return running_gateway(dialled(host), port, token, timeout, _notice, profile)
 
 
 def _notice(method: str, params: dict[str, Any]) -> None:

@@ -14,12 +14,15 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import jsonrpc
 
 from gateway import errors
+from gateway.cli_call import _running
 from gateway.cli_connection import running_gateway
 from gateway.cli_errors import GatewayLost, GatewayRefused, NotAGateway, TokenRefused, refused
-from gateway.lock import LockedServer, pin_of, write_lock
+from gateway.cli_lookup import find
+from gateway.lock import LockedServer, pin_of, read_lock, write_lock
 from gateway.tokens import TokenStore
 from harbourmaster.cli import main
 from harbourmaster.core.running import recorded
+from harbourmaster.core.settings import Settings
 
 DIGEST = "sha256:" + "0" * 64
 SCHEMA = {
@@ -222,6 +225,18 @@ def test_something_else_on_the_port_is_an_error_and_no_second_gateway_starts(lis
     said = hm("call", "sums.picture")
     assert said.status == 1
     assert f"error [{error.code}]" in said.err
+
+
+def test_whoever_listens_at_the_usual_port_is_not_shown_our_token_when_no_gateway_of_ours_runs(home, monkeypatch):
+    asked = []
+    monkeypatch.setattr("gateway.cli_call.running_gateway", lambda host, port, *_: asked.append((host, port)))
+    monkeypatch.delenv("HM_GATEWAY_PORT", raising=False)
+    tool = find(read_lock(home / "harbour.lock"), "sums.add")
+    assert _running(Settings.load(), tool, 1.0, "") is None
+    assert asked == []
+    monkeypatch.setenv("HM_GATEWAY_PORT", "9000")
+    _running(Settings.load(), tool, 1.0, "")
+    assert asked == [("127.0.0.1", 9000)]
 
 
 def test_nothing_on_the_port_means_no_running_gateway():
