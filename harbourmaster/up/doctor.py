@@ -14,6 +14,7 @@ from harbourmaster.core.errors import EngineError, HarbourError
 from harbourmaster.core.settings import Settings
 from harbourmaster.up import doctor_home
 from harbourmaster.up.findings import Check, Finding
+from harbourmaster.up.host import MMDEBSTRAP
 from harbourmaster.up.room import LEAST_DISK_BYTES, LOW_DISK_BYTES, LOW_MEMORY_BYTES, disks, engine_root, free_memory
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def check_builder(settings: Settings) -> Iterator[Finding]:
             "base images",
             "odd",
             "mmdebstrap is missing; base images can only be pulled",
-            "apt-get install mmdebstrap (hm up offers to)",
+            f"apt-get install {' '.join(MMDEBSTRAP)} (hm up offers to when it needs them)",
         )
 
 

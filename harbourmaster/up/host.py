@@ -13,6 +13,11 @@ from pathlib import Path
 from harbourmaster.up.errors import InstallFailed, InstallRefused
 
 APT_TIMEOUT_S = 900
+MMDEBSTRAP = ("mmdebstrap", "debian-archive-keyring", "uidmap")  # uidmap: it needs it where it is not root
+ANY_ENGINE = (
+    "install a container engine that speaks the Docker API (Docker Engine 20.10 or newer, or Podman 4 with its socket: "
+    "systemctl --user enable --now podman.socket), start it, and run hm up again"
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,19 @@ def ask(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def install_packages(host: Host, packages: Sequence[str], why: str, *, yes: bool, say: Callable[[str], None]) -> None:
-    """Install Debian packages after consent; raises ``InstallRefused`` or ``InstallFailed`` with the command to type."""
+def install_packages(
+    host: Host, packages: Sequence[str], why: str, *, yes: bool, say: Callable[[str], None], otherwise: str = ANY_ENGINE
+) -> None:
+    """Install Debian packages after consent; raises ``InstallRefused`` or ``InstallFailed`` with the command to type.
+
+    ``otherwise``: what to do on a system without them.
+    """
     command = "apt-get install -y --no-install-recommends " + " ".join(packages)
     if not host.debian_like or host.prefix is None:
         reason = "this is not a Debian-like system" if not host.debian_like else "we are not root and may not sudo"
-        raise InstallRefused(f"{why}, and {reason}, so nothing was installed", remedy=_by_hand(packages, host))
+        raise InstallRefused(
+            f"{why}, and {reason}, so nothing was installed", remedy=_by_hand(packages, host, otherwise)
+        )
     say(f"{why}: will install the Debian packages {', '.join(packages)}")
     if not ask("Install them now?", yes=yes):
         raise InstallRefused(
@@ -75,13 +87,8 @@ def install_packages(host: Host, packages: Sequence[str], why: str, *, yes: bool
     _apt(host, ["install", "-y", "-qq", "--no-install-recommends", *packages])
 
 
-def _by_hand(packages: Sequence[str], host: Host) -> str:
-    if host.debian_like:
-        return "as root: apt-get install " + " ".join(packages)
-    return (
-        "install a container engine that speaks the Docker API (Docker Engine 20.10 or newer, or Podman 4 with its socket: "
-        "systemctl --user enable --now podman.socket), start it, and run hm up again"
-    )
+def _by_hand(packages: Sequence[str], host: Host, otherwise: str) -> str:
+    return "as root: apt-get install " + " ".join(packages) if host.debian_like else otherwise
 
 
 def _apt(host: Host, arguments: list[str]) -> None:

@@ -69,16 +69,21 @@ def locked_toolset(
         pin=pin_of(listing),
         enabled=enabled,
         listing=listing,
-        run=run_settings(entry) | _tools(entry, evidence),
+        run=run_of(entry, {name: part.image for name, part in evidence.items()}),
     )
 
 
-def _tools(entry: Entry, evidence: Mapping[str, Evidence]) -> dict[str, Any]:
+def run_of(entry: Entry, images: Mapping[str, str]) -> dict[str, Any]:
+    """What the lock's line says of how it runs; ``images``: manifest digest by part, for an entry with several."""
+    return run_settings(entry) | (_tools(entry, images) if is_toolset(entry) else {})
+
+
+def _tools(entry: Entry, images: Mapping[str, str]) -> dict[str, Any]:
     """A sandbox for each call; ``values``: what templates beside a call's own arguments stand for."""
     tools = {}
     for name, container in containers(entry).items():
         part = part_name(entry.name, container.image)
-        tool = {"part": part, "image": evidence[part].image}
+        tool = {"part": part, "image": images[part]}
         tools[name] = tool | {"command": list(container.command)} | ({"user": container.user} if container.user else {})
     defaults = {name: spec.default for name, spec in entry.config.parameters.items()}
     return {"tools": tools, "ephemeral": "call", "values": defaults}
@@ -88,10 +93,15 @@ def proved_line(
     entry: Entry, targets: Iterable[Target], check: Callable[[Target], Evidence], *, profile_digest: str, enabled: bool
 ) -> LockedServer:
     """The lock's line from evidence gathered now, for one image or for several.  Raises what ``check`` raises."""
-    found = {target.part: check(target) for target in targets}
+    found = {target.part or target.name: check(target) for target in targets}
+    return line_of(entry, found, profile_digest=profile_digest, enabled=enabled)
+
+
+def line_of(entry: Entry, evidence: Mapping[str, Evidence], *, profile_digest: str, enabled: bool) -> LockedServer:
+    """The lock's line; ``evidence`` by the server's name, or by part."""
     if is_toolset(entry):
-        return locked_toolset(entry, found, profile_digest=profile_digest, enabled=enabled)
-    return locked_server(entry, found[""], profile_digest=profile_digest, enabled=enabled)
+        return locked_toolset(entry, evidence, profile_digest=profile_digest, enabled=enabled)
+    return locked_server(entry, evidence[entry.name], profile_digest=profile_digest, enabled=enabled)
 
 
 def as_approved(line: LockedServer, before: LockedServer | None, *, fresh: bool) -> LockedServer:

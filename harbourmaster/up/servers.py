@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,36 +13,22 @@ from gateway.profiles.schema import Profile as ClientProfile
 from harbourmaster.core.audit import AuditLog
 from harbourmaster.core.errors import HarbourError
 from harbourmaster.core.settings import Settings
+from harbourmaster.up.admitting import Desk
+from harbourmaster.up.bases import ensure_bases
 from harbourmaster.up.errors import ListingChanged
-from harbourmaster.up.host import Host, ask, install_packages
-from harbourmaster.up.locking import (
-    as_approved,
-    asks_for_more,
-    changes,
-    locked_server,
-    locked_toolset,
-    run_settings,
-    write,
-)
-from policies.policy_set import PolicySet
-from policies.trust import TrustPolicy
-from registry.admit import AdmittedImage, Admitter
+from harbourmaster.up.host import ask
+from harbourmaster.up.locking import asks_for_more, changes, write
+from registry.admit import AdmittedImage
 from registry.build import coderunner
 from registry.build.builder import BuildContext
-from registry.build.errors import BaseUnavailable
 from registry.build.network import detect
 from registry.build.relay import build_relay, is_built
 from registry.cli_progress import progress_view
-from registry.oci.layout import OciLayout
 from registry.pipeline import BuildResult, build_all
 from registry.schema import Entry, load_entries
 from registry.target import Target, target_of
-from registry.toolset import is_toolset, parts, target_of_part
-from registry.verify import Checked, OnLink, Verifier
+from registry.toolset import target_of_part
 from sandbox.engine import Engine
-from sandbox.profile import Profile
-
-MMDEBSTRAP = ("mmdebstrap", "debian-archive-keyring")
 
 Say = Callable[[str], None]
 
@@ -77,12 +62,7 @@ def prepare(settings: Settings, engine: Engine, only: tuple[str, ...], *, yes: b
 
 
 def _build(settings: Settings, engine: Engine, entries: list[Entry], *, yes: bool, say: Say) -> dict[str, BuildResult]:
-    with progress_view() as progress:
-        results = build_all(settings, engine, entries, progress)
-    if not any(isinstance(r.error, BaseUnavailable) for r in results.values()) or shutil.which("mmdebstrap"):
-        return results
-    why = "base images cannot be pulled here, so they are made from Debian packages"
-    install_packages(Host.look(), MMDEBSTRAP, why, yes=yes, say=say)
+    ensure_bases(settings, engine, entries, yes=yes, say=say)
     with progress_view() as progress:
         return build_all(settings, engine, entries, progress)
 
@@ -121,19 +101,6 @@ def _runs_scripts(settings: Settings) -> bool:
     return any(isinstance(p, ClientProfile) and p.dynamics is not None and p.dynamics.code for p in profiles)
 
 
-class _Witness(Verifier):
-    """Keeps what it verified, so that the lock is written from the very evidence that admitted the image."""
-
-    seen: dict[str, Checked]
-
-    def check(
-        self, target: Target, *, deep: bool = False, load: bool = False, on_link: OnLink | None = None
-    ) -> Checked:
-        checked = super().check(target, deep=deep, load=load, on_link=on_link)
-        self.seen[target.part or target.name] = checked
-        return checked
-
-
 def accept(line: LockedServer, lock: dict[str, LockedServer], prepared: Prepared, *, yes: bool, say: Say) -> bool:
     """Whether ``line`` may go into the lock.  What a server that was locked before offers, and what it may touch beyond
     what it did, changes only when a person agrees."""
@@ -160,16 +127,22 @@ def _admit_all(
     settings: Settings, engine: Engine, entries: list[Entry], results: dict[str, BuildResult], prepared: Prepared
 ) -> list[LockedServer]:
     """Admit each server; the new lines for the lock."""
-    verifier = _Witness(OciLayout(settings.oci_dir), engine, TrustPolicy.load(settings), PolicySet.load(settings))
-    verifier.seen = {}
     lock = read_lock(settings.lock_file)
-    profile = Profile.load().digest
     audit = AuditLog(settings.audit_dir)
+    lines = []
     try:
-        admitter = Admitter(settings, verifier, audit, lambda name: _target(settings, name, lock, _of(results, name)))
-        return [s for entry in entries if (s := _admit(entry, admitter, verifier, lock, profile, prepared))]
+        desk = Desk(settings, engine, lock, audit, lambda name: _target(settings, name, lock, _of(results, name)))
+        for entry in entries:
+            try:
+                admitted, line = desk.admit(entry, fresh=entry.name in prepared.fresh)
+            except HarbourError as e:
+                prepared.failed[entry.name] = e
+                continue
+            prepared.ready[entry.name] = admitted
+            lines += [line] if line is not None else []
     finally:
         audit.close()
+    return lines
 
 
 def _of(results: dict[str, BuildResult], name: str) -> BuildResult:
@@ -183,56 +156,3 @@ def _target(settings: Settings, name: str, lock: dict[str, LockedServer], result
         return target_of_part(settings, name, locked=not result.fresh)
     locked = lock[name].image if name in lock and not result.fresh else ""
     return target_of(settings, name, locked=locked)
-
-
-def _admit(
-    entry: Entry,
-    admitter: Admitter,
-    verifier: _Witness,
-    lock: dict[str, LockedServer],
-    profile: str,
-    prepared: Prepared,
-) -> LockedServer | None:
-    """The server's new line for the lock, or None when the old one stands or it may not run."""
-    if is_toolset(entry):
-        return _admit_toolset(entry, admitter, verifier, lock, profile, prepared)
-    try:
-        admitted = admitter.admit(entry.name)
-        before = lock.get(entry.name)
-        same = before is not None and (before.image, before.image_id) == (admitted.image, admitted.image_id)
-        same = same and before is not None and (before.profile, before.run) == (profile, run_settings(entry))
-        if same and entry.name not in verifier.seen:
-            prepared.ready[entry.name] = admitted
-            return None
-        if entry.name not in verifier.seen:  # a cached verdict, but no line in the lock: walk the chain again
-            admitter.forget(entry.name)
-            admitted = admitter.admit(entry.name)
-        evidence = verifier.seen[entry.name].evidence
-        line = locked_server(entry, evidence, profile_digest=profile, enabled=not entry.needs_configuration)
-        prepared.ready[entry.name] = admitted
-        return as_approved(line, before, fresh=entry.name in prepared.fresh)
-    except HarbourError as e:
-        prepared.failed[entry.name] = e
-        return None
-
-
-def _admit_toolset(
-    entry: Entry,
-    admitter: Admitter,
-    verifier: _Witness,
-    lock: dict[str, LockedServer],
-    profile: str,
-    prepared: Prepared,
-) -> LockedServer | None:
-    """As ``_admit``, for a server whose tools have images of their own: all of them, or none."""
-    try:
-        for part in parts(entry):
-            admitter.forget(part)  # so that the chain is walked, and its evidence is seen
-            admitter.admit(part)
-        evidence = {part: verifier.seen[part].evidence for part in parts(entry)}
-        line = locked_toolset(entry, evidence, profile_digest=profile, enabled=not entry.needs_configuration)
-    except HarbourError as e:
-        prepared.failed[entry.name] = e
-        return None
-    prepared.ready[entry.name] = AdmittedImage(entry.name, line.image, line.image_id, "", (), cached=False)
-    return as_approved(line, lock.get(entry.name), fresh=entry.name in prepared.fresh)

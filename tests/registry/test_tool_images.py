@@ -14,6 +14,7 @@ from gateway.lock import read_lock
 from harbourmaster.cli import main
 from harbourmaster.core import audit
 from harbourmaster.core.settings import Settings
+from harbourmaster.up.servers import Prepared, prepare
 from registry.check import Checker
 from registry.oci.importer import import_engine_image
 from registry.oci.layout import OciLayout
@@ -114,6 +115,15 @@ def added(harbour: Harbour) -> Harbour:
     assert harbour.hm("catalog", "source", "add", "ours", "servers", str(harbour.root)) == 0
     assert harbour.hm("catalog", "add", "net", "--yes") == 0
     return harbour
+
+
+def flip_a_byte(settings: Settings, image: str) -> None:
+    layout = OciLayout(settings.oci_dir)
+    blob = layout.blobs.path(layout.read_manifest(image).layers[0].digest)
+    data = bytearray(blob.read_bytes())
+    data[700] ^= 1
+    blob.chmod(0o644)
+    blob.write_bytes(bytes(data))
 
 
 def test_a_person_hears_what_each_tool_runs_before_saying_yes(
@@ -220,18 +230,38 @@ def test_every_image_is_verified_and_one_that_was_changed_stops_the_server(
     assert {each["image"] for each in lines} == {tool["image"] for tool in line.run["tools"].values()}
     assert added.hm("lock", "diff", "net") == 0
 
-    layout = OciLayout(added.settings.oci_dir)
-    blob = layout.blobs.path(layout.read_manifest(line.run["tools"]["do"]["image"]).layers[0].digest)
-    data = bytearray(blob.read_bytes())
-    data[700] ^= 1
-    blob.chmod(0o644)
-    blob.write_bytes(bytes(data))
+    flip_a_byte(added.settings, line.run["tools"]["do"]["image"])
 
     assert added.hm("verify", "net", "--offline") == 1
     assert "digest.mismatch" in capsys.readouterr().err
     assert added.hm("call", "net.say", "text=ahoy") != 0, "all of its images, or none"
     assert "digest.mismatch" in capsys.readouterr().err
     assert added.records("sandbox") == []
+
+
+def test_up_admits_all_of_its_images_or_leaves_it_out(
+    added: Harbour, tidy_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "servers_dir", added.root)  # as one of the starters
+    added.settings.lock_file.unlink()
+
+    def up() -> Prepared:
+        return prepare(added.settings, tidy_engine, ("net",), yes=True, say=print)
+
+    first = up()
+    line = read_lock(added.settings.lock_file)["net"]
+    assert line.enabled
+    assert (first.ready["net"].image, first.ready["net"].image_id) == (line.image, line.image_id)
+    again = up()
+    assert again.ready["net"].cached
+    assert read_lock(added.settings.lock_file)["net"] == line
+    admitted = [r for r in added.records("admission") if r["verdict"] == "admitted"][-2:]
+    assert {r["image"] for r in admitted} == {tool["image"] for tool in line.run["tools"].values()}
+
+    flip_a_byte(added.settings, line.run["tools"]["do"]["image"])
+    refused = up()
+    assert "net" not in refused.ready
+    assert refused.failed["net"].code == "digest.mismatch"
 
 
 def test_a_profile_fills_the_settings_of_tool_images(added: Harbour, capsys: pytest.CaptureFixture[str]) -> None:
