@@ -1,9 +1,11 @@
-"""May this server run, and still?  Asks the admitter in a thread and remembers the answer for a few seconds."""
+"""May this server run, and still?  Asks the admitter in a thread and remembers the answer for a few seconds.
+
+Whoever wants to know the same at one time waits for one question, except across a change of what the answer rests on.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,7 +28,7 @@ class Admissions:
         self._admit = admit
         self._relaxed = relaxed
         self._fresh: dict[LockedKey, tuple[float, Any]] = {}
-        self._asking: dict[LockedKey, asyncio.Task[None]] = {}
+        self._asking: dict[tuple[int, LockedKey], asyncio.Task[Any]] = {}  # by era: see ``forget``
         self._era = 0
 
     def fresh(self, server: LockedServer, now: float) -> bool:
@@ -35,39 +37,38 @@ class Admissions:
         if known is None or known[0] <= now:
             return False
         if known[0] - now < EARLY_S:
-            self._ask_early(server)
+            self._question(server)
         return True
 
     def expect(self, server: LockedServer, now: float) -> None:
         """A call is likely to come: its verdict is asked for beside it."""
         if not self.fresh(server, now):
-            self._ask_early(server)
-
-    def _ask_early(self, server: LockedServer) -> None:
-        """A verdict about to expire is asked for anew beside the calls that still rest on it, so that none of them waits."""
-        key = _key(server)
-        if key not in self._asking:
-            task = asyncio.get_running_loop().create_task(self._renew(server))
-            self._asking[key] = task
-            task.add_done_callback(lambda done: self._asking.pop(key, None))
-
-    async def _renew(self, server: LockedServer) -> None:
-        with contextlib.suppress(Exception):  # the next call asks again, waits, and gets to hear it
-            await self._answer(server)
+            self._question(server)
 
     async def check(self, server: LockedServer) -> Any:
         """The admitted image; raises what the admitter raises, or ``ServerChanged``."""
-        loop = asyncio.get_running_loop()
-        key = _key(server)
-        known = self._fresh.get(key)
-        if known is not None and known[0] > loop.time():
+        known = self._fresh.get(_key(server))
+        if known is not None and known[0] > asyncio.get_running_loop().time():
             return known[1]
-        return await self._answer(server)
+        return await asyncio.shield(self._question(server))  # a caller that gives up takes it from nobody else
 
-    async def _answer(self, server: LockedServer) -> Any:
+    def _question(self, server: LockedServer) -> asyncio.Task[Any]:
+        """The one that is being asked, or a new one; it goes on though nobody should wait for it."""
+        asked = self._era, _key(server)
+        task = self._asking.get(asked)
+        if task is None:
+            task = self._asking[asked] = asyncio.get_running_loop().create_task(self._answer(server, self._era))
+            task.add_done_callback(lambda done: self._answered(asked, done))
+        return task
+
+    def _answered(self, asked: tuple[int, LockedKey], task: asyncio.Task[Any]) -> None:
+        del self._asking[asked]
+        if not task.cancelled():
+            task.exception()  # retrieved: a no that nobody waits for is heard by the next call, which asks again
+
+    async def _answer(self, server: LockedServer, era: int) -> Any:
         """Ask, and remember a yes; a no is forgotten with the yes before it."""
-        key = _key(server)
-        asked, era = asyncio.get_running_loop().time(), self._era
+        key, asked = _key(server), asyncio.get_running_loop().time()
         try:
             admitted = await asyncio.to_thread(self._ask, server)
             _same_image(server, admitted)
@@ -91,20 +92,21 @@ class Admissions:
         return self._relaxed(server.name, relaxed)
 
     def forget(self) -> None:
+        """What verdicts rest on changed: none from before counts, nor one that is being asked for."""
         self._era += 1
         self._fresh.clear()
 
     async def close(self) -> None:
         """Wait for questions that are still being asked."""
-        if self._asking:
+        while self._asking:
             await asyncio.wait(list(self._asking.values()))
 
 
-LockedKey = tuple[str, str, tuple[str, ...]]
+LockedKey = tuple[str, str, str, tuple[str, ...]]
 
 
 def _key(server: LockedServer) -> LockedKey:
-    return server.name, server.image, server.relaxed
+    return server.name, server.image, server.image_id, server.relaxed
 
 
 def _same_image(server: LockedServer, admitted: Any) -> None:
