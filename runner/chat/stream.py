@@ -16,17 +16,29 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stops = stops
         self._held = ""
+        self._inside = False  # a character
         self.stopped = ""  # the stop string that was met
 
     def push(self, data: bytes) -> str:
         """Text that is certain now."""
-        return self._advance(self._decoder.decode(data))
+        text = self._decode(data)
+        return self._advance(text) if self._stops else text
 
     def finish(self) -> str:
         """The rest: what was held back, with a replacement character for half a one."""
         rest = self._advance(self._decoder.decode(b"", final=True))
         held, self._held = self._held, ""
         return rest + ("" if self.stopped else held)
+
+    def _decode(self, data: bytes) -> str:
+        if not self._inside:
+            try:
+                return data.decode()  # nearly every token is whole characters
+            except UnicodeDecodeError:
+                pass
+        text = self._decoder.decode(data)
+        self._inside = bool(self._decoder.getstate()[0])
+        return text
 
     def _advance(self, text: str) -> str:
         if self.stopped:

@@ -16,6 +16,7 @@ from typing import Any
 
 from harbourmaster.core.errors import HarbourError
 from runner.engine import wire
+from runner.engine.connection import Connection, Inbox
 from runner.engine.spec import EngineSpec
 from runner.errors import EngineDied, RequestTooLarge, from_dict
 
@@ -43,7 +44,6 @@ class EngineProcess:
         self.logged = 0  # lines in all
         self._process, self._on_exit = process, on_exit
         self._ids = count(1)
-        self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
         self._died: EngineDied | None = None
         self._stopping = False
 
@@ -65,8 +65,9 @@ class EngineProcess:
                 start_new_session=True,  # Ctrl-C in a terminal is the parent's to handle
             )
         engine = cls(spec, process, on_exit)
-        engine._reader, engine._writer = await asyncio.open_connection(sock=ours, limit=wire.MAX_FRAME)
-        engine._tasks = [asyncio.create_task(engine._read_stderr()), asyncio.create_task(engine._read())]
+        loop = asyncio.get_running_loop()
+        _, engine._connection = await loop.create_connection(lambda: Connection(engine.kill), sock=ours)
+        engine._tasks = [asyncio.create_task(engine._read_stderr()), asyncio.create_task(engine._mourn())]
         try:
             await engine._handshake()
         except BaseException:
@@ -85,7 +86,7 @@ class EngineProcess:
     @property
     def active(self) -> int:
         """Requests in flight."""
-        return len(self._answers)
+        return len(self._connection.inboxes)
 
     def resident_bytes(self) -> int:
         return resident_bytes_of(self.pid)
@@ -105,16 +106,16 @@ class EngineProcess:
         if self._died or self._stopping:
             raise self._death()
         request_id = next(self._ids)
-        queue = self._answers[request_id] = asyncio.Queue()
+        inbox = self._connection.inboxes[request_id] = Inbox()
         ended = False
         try:
             data = wire.encode({**frame, "id": request_id})
             if len(data) > wire.MAX_FRAME:  # the other side would have to end
                 ended = True
                 raise RequestTooLarge(f"{len(data)} bytes for one request", remedy="send less", limit=wire.MAX_FRAME)
-            self._writer.write(data)
+            self._connection.write(data)
             while not ended:
-                answer = await queue.get()
+                answer = await inbox.get()
                 if answer["ev"] == "died":
                     ended = True
                     raise self._death()
@@ -124,14 +125,14 @@ class EngineProcess:
                 ended = answer["ev"] in ("done", "result")
                 yield answer
         finally:
-            del self._answers[request_id]
+            del self._connection.inboxes[request_id]
             if not ended and self.alive:
-                self._writer.write(wire.encode({"op": "cancel", "id": request_id}))
+                self._connection.write(wire.encode({"op": "cancel", "id": request_id}))
 
     async def stop(self) -> None:
         """Close the connection, wait, kill; idempotent."""
         self._stopping = True
-        self._writer.close()
+        self._connection.close()
         try:
             await asyncio.wait_for(self._process.wait(), GRACE_S)
         except TimeoutError:
@@ -144,30 +145,19 @@ class EngineProcess:
             self._process.kill()
 
     async def _handshake(self) -> None:
-        queue = self._answers[0] = asyncio.Queue()
-        self._writer.write(wire.encode(self.spec.as_dict()))
-        answer = await queue.get()
-        del self._answers[0]
+        inbox = self._connection.inboxes[0] = Inbox()
+        self._connection.write(wire.encode(self.spec.as_dict()))
+        answer = await inbox.get()
+        del self._connection.inboxes[0]
         if answer["ev"] == "error":
             raise from_dict(answer["error"])
         if answer["ev"] != "ready":
             raise self._death()
         self.ready = answer
 
-    async def _read(self) -> None:
-        try:
-            while line := await self._reader.readline():
-                frame = wire.decode(line)
-                queue = self._answers.get(frame["id"])
-                if queue is not None:
-                    queue.put_nowait(frame)
-        except (ConnectionError, ValueError, HarbourError):
-            self.kill()
-        await self._mourn()
-
     async def _mourn(self) -> None:
-        """The stream ended: tell every request, once the process is gone and its last words are read."""
-        self._writer.close()
+        """When the connection ends: tell every request, once the process is gone and its last words are read."""
+        await self._connection.lost
         try:
             await asyncio.wait_for(self._process.wait(), GRACE_S)
         except TimeoutError:
@@ -179,8 +169,8 @@ class EngineProcess:
             remedy="ask again: the model is loaded anew; hm model logs shows what the engine said",
             status=self._process.returncode,
         )
-        for queue in self._answers.values():
-            queue.put_nowait({"ev": "died"})
+        for inbox in self._connection.inboxes.values():
+            inbox.put({"ev": "died"})
         if not self._stopping:
             self._on_exit()
 
@@ -194,8 +184,7 @@ class EngineProcess:
     def _death(self) -> EngineDied:
         return self._died or EngineDied(f"the engine of {self.spec.name} was stopped", remedy="ask again")
 
-    _reader: asyncio.StreamReader
-    _writer: asyncio.StreamWriter
+    _connection: Connection
     _tasks: list[asyncio.Task[None]]
 
 

@@ -62,7 +62,7 @@ class Model:
         self.end_tokens = [t for t in range(self.size) if library.llama_vocab_is_eog(self.vocab, t)]
         self._ends = frozenset(self.end_tokens)
         self._pieces: dict[int, bytes] = {}
-        self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        self._special_pieces: dict[int, bytes] = {}
 
     def adapt(self, context: Any) -> None:
         """Let ``context`` compute with the adapters."""
@@ -105,7 +105,11 @@ class Model:
         return piece
 
     def special_piece(self, token: int) -> bytes:
-        return self._render(token, special=True)
+        """The token's bytes, of control tokens too."""
+        piece = self._pieces.get(token) or self._special_pieces.get(token)
+        if piece is None:
+            piece = self._special_pieces[token] = self._render(token, special=True)
+        return piece
 
     def special_texts(self) -> list[str]:
         """Texts that the tokenizer would turn into control or user-defined tokens."""
@@ -156,9 +160,10 @@ class Model:
             self.handle = None
 
     def _render(self, token: int, *, special: bool) -> bytes:
-        count = self.lib.llama_token_to_piece(self.vocab, token, self._buffer, _PIECE_BYTES, 0, special)
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)  # not kept: two threads ask
+        count = self.lib.llama_token_to_piece(self.vocab, token, buffer, _PIECE_BYTES, 0, special)
         if count >= 0:
-            return self._buffer.raw[:count]
+            return buffer.raw[:count]
         large = ctypes.create_string_buffer(-count)
         self.lib.llama_token_to_piece(self.vocab, token, large, -count, 0, special)
         return large.raw

@@ -20,7 +20,7 @@ from runner.engine.context import PHYSICAL_BATCH
 from runner.engine.model import Model, Tokens
 from runner.engine.options import Generation, parse_generation
 from runner.engine.pictures import Picture, Prompt, join
-from runner.engine.requests import Ask, Cancel, Embed, Event, Failed, Finished, Generate, Token
+from runner.engine.requests import Ask, Cancel, Embed, Event, Failed, Finished, Generate, Result, Token
 from runner.engine.sampling import Likelihood
 from runner.engine.vision import Vision
 from runner.engine.writer import Writer
@@ -30,7 +30,7 @@ Part = tuple[str, bool]  # text, and whether special texts in it are control tok
 MAX_INPUTS = 2048  # embeddings in one request (OpenAI API reference, ``input``)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Stream:
     text: TextStream
     special: bool  # show control tokens: tool-call formats are made of them
@@ -224,36 +224,45 @@ class Session:
     # -- from the writer
 
     def on_events(self, events: list[Event]) -> None:
-        frames = []
+        """What a step has brought, as one message: this runs while the next one computes, on the cores that it needs."""
+        ids: list[int] = []
+        texts: list[str] = []
+        frames: list[dict[str, Any]] = []
         for event in events:
-            if isinstance(event, Token):
-                frames.extend(self._on_token(event))
-            elif isinstance(event, Finished):
-                frames.extend(self._on_finished(event))
-            elif isinstance(event, Failed):
-                self._streams.pop(event.id, None)
-                frames.append(_error(event.id, event.error))
-            else:
-                frames.append({"id": event.id, "ev": "result", "value": event.value})
+            if not isinstance(event, Token):
+                frames.extend(self._on_end(event))
+            elif (text := self._text(event)) is not None:
+                if event.likelihood is not None:
+                    logprob = self._likelihood(event.token, event.likelihood)
+                    frames.append({"id": event.id, "ev": "delta", "text": text, "logprob": logprob})
+                elif text:
+                    ids.append(event.id)
+                    texts.append(text)
+        if ids:
+            frames.insert(0, {"ev": "step", "ids": ids, "texts": texts})
         if frames:
             self.send(frames)
 
-    def _on_token(self, event: Token) -> list[dict[str, Any]]:
+    def _on_end(self, event: Finished | Failed | Result) -> list[dict[str, Any]]:
+        if isinstance(event, Finished):
+            return self._on_finished(event)
+        if isinstance(event, Failed):
+            self._streams.pop(event.id, None)
+            return [_error(event.id, event.error)]
+        return [{"id": event.id, "ev": "result", "value": event.value}]
+
+    def _text(self, event: Token) -> str | None:
+        """What a token adds to its answer; None where nobody waits for it any more."""
         stream = self._streams.get(event.id)
         if stream is None or stream.stopping:
-            return []
+            return None
         stream.tokens += 1
         piece = self.model.special_piece(event.token) if stream.special else self.model.piece(event.token)
         text = stream.text.push(piece)
         if stream.text.stopped:
             stream.stopping = True
             self.writer.mailbox.put(Cancel(event.id))
-        if not text and event.likelihood is None:
-            return []
-        frame: dict[str, Any] = {"id": event.id, "ev": "delta", "text": text}
-        if event.likelihood is not None:
-            frame["logprob"] = self._likelihood(event.token, event.likelihood)
-        return [frame]
+        return text
 
     def _on_finished(self, event: Finished) -> list[dict[str, Any]]:
         stream = self._streams.pop(event.id, None)

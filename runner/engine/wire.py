@@ -1,7 +1,8 @@
 """Frames between parent and engine: one JSON object per line over a Unix socket.
 
 Parent to engine: ``{"op", "id", ...}``.  Engine to parent: ``{"id", "ev", ...}`` with ``ev`` one of ``ready``, ``delta``,
-``done``, ``result``, ``error``, ``stats``.  JSON escapes newlines inside texts, so a line is a frame.
+``done``, ``result``, ``error``; or, for the texts that one step has added to several requests, ``{"ev": "step", "ids", "texts"}``.
+JSON escapes newlines inside texts, so a line is a frame.
 """
 
 from __future__ import annotations
