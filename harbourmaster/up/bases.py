@@ -48,7 +48,12 @@ def _runtimes(settings: Settings, entries: Iterable[Entry]) -> list[str]:
 
 def _can_be_had(settings: Settings, engine: Engine, runtimes: list[str]) -> bool:
     with progress_view() as progress:
-        context = BuildContext.create(settings, engine.client, detect(os.environ), progress)
+
+        def pulling(name: str, stage: str, fraction: float) -> None:
+            if name != "debian":  # without mmdebstrap it is not begun
+                progress(name, stage, fraction)
+
+        context = BuildContext.create(settings, engine.client, detect(os.environ), pulling)
         try:
             for runtime in runtimes:
                 if not _is_recorded(context, runtime):
