@@ -97,8 +97,15 @@ class Trail:
             notices = [(time.time(), notice) for notice in self._notices]
             lines, end = _sealed(self._end, [*notices, *records])
             lead = b"\n" if any(t.file == path.name and not t.data.endswith(b"\n") for t in torn) else b""
-            inode, size = self._write(path, lead + b"".join(lines))
-            head = self._write_head(path, end)
+            data = lead + b"".join(lines)
+            inode, size = self._write(path, data)
+            try:
+                head = self._write_head(path, end)
+            except OSError:  # what was refused must not be there: it is tried again
+                self._place = None
+                with contextlib.suppress(OSError):
+                    _cut(path, size - len(data))
+                raise
             self._end, self._notices = end, []
             self._place = _Place(path, inode, size, head)
         return lines[len(notices) :]
@@ -151,11 +158,16 @@ class Trail:
         fd = os.open(head, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, SECRET_MODE)
         try:
             before = os.fstat(fd).st_size
-            os.pwrite(fd, raw, 0)
-            if before != len(raw):
-                os.ftruncate(fd, len(raw))
-                os.fsync(fd)
-                sync_dir(self._directory)
+            try:
+                os.pwrite(fd, raw, 0)
+                if before != len(raw):
+                    os.ftruncate(fd, len(raw))
+                    os.fsync(fd)
+                    sync_dir(self._directory)
+            except OSError:
+                if before == 0:
+                    os.ftruncate(fd, 0)
+                raise
         finally:
             os.close(fd)
         return raw
@@ -166,6 +178,14 @@ def sync_dir(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _cut(path: Path, size: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.ftruncate(fd, size)
     finally:
         os.close(fd)
 
