@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from harbourmaster.core.settings import Settings
+from tests.fixtures.lent import lend
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,6 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith("HM_") and not name.startswith(("HM_TEST_", "HM_SHARED_", "HM_VENV", "HM_ENGINE_URL")):
             del os.environ[name]
+    # Nor may a test that names no home meet that person's own, which may be serving.
+    nobodys = tempfile.TemporaryDirectory(prefix="hm-tests-")
+    config.add_cleanup(nobodys.cleanup)
+    os.environ["HM_HOME"] = str(Path(nobodys.name) / "harbour")
 
 
 @pytest.fixture
@@ -30,6 +36,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def settings(home: Path) -> Settings:
     return Settings.load(home=home)
+
+
+@pytest.fixture(scope="session")
+def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """What ``HM_TEST_HOME`` has built, for all tests that run it and change none of it; None where that is not set."""
+    place = tmp_path_factory.mktemp("lent") / "harbour"
+    return place if lend(place) else None
 
 
 @pytest.fixture(scope="session")

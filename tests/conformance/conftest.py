@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -42,10 +41,9 @@ def suite() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def built() -> Iterator[Built]:
-    """The image of the conformance server; the layout where the other tests' images are keeps it for the next run."""
-    named = os.environ.get("HM_TEST_HOME")
-    settings = Settings.load(home=Path(named) if named else cache_dir() / "home")
+def built(built_home: Path | None) -> Iterator[Built]:
+    """The image of the conformance server; without ``HM_TEST_HOME`` the cache keeps it for the next run."""
+    settings = Settings.load(home=built_home or cache_dir() / "home")
     try:
         engine = Engine.connect(settings)
     except EngineError as e:

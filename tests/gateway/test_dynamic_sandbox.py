@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from harbourmaster.up.servers import prepare
 from registry.build.coderunner import is_built
 from sandbox.engine import Engine
 from sandbox.reaper import ALL, list_sandboxes, reap
+from tests.fixtures.lent import lend
 from tests.gateway.harness import Http, tool_call, until
 from tests.gateway.test_dynamic_http import call, code
 from tests.gateway.test_profiles_http import names, text
@@ -46,8 +45,7 @@ PROFILES = {
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A home of these tests' own with two servers locked, and the code runner built; what HM_TEST_HOME has built is used."""
     settings = Settings.load(home=tmp_path_factory.mktemp("dynamic") / "harbour", pool_spares=0)
-    if lent := os.environ.get("HM_TEST_HOME"):
-        shutil.copytree(lent, settings.home, copy_function=_lent)
+    lend(settings.home)
     engine = Engine.connect(settings)
     before = _tags(engine)
     prepared = prepare(settings, engine, SERVERS, yes=True, say=print)
@@ -63,14 +61,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 def _tags(engine: Engine) -> set[str]:
     return {tag for image in engine.api.images("harbourmaster/*") for tag in image["RepoTags"] or ()}
-
-
-def _lent(source: str, target: str) -> None:
-    """Blobs are never written to, so they need not be copied."""
-    if f"{os.sep}blobs{os.sep}" in source:
-        os.link(source, target)
-    else:
-        shutil.copy2(source, target)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,10 +38,9 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def starters(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starters]:
-    lent = os.environ.get("HM_TEST_HOME", "")
-    settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
-    with only_known_images(engine.client, keep=bool(lent)):
+def starters(engine: Engine, built_home: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starters]:
+    settings = Settings.load(home=built_home or tmp_path_factory.mktemp("starters"))
+    with only_known_images(engine.client, keep=built_home is not None):
         entries = load_entries(settings.servers_dir)
         results = build_all(settings, engine, entries)
         yield Starters(settings, engine, {e.name: e for e in entries}, results, OciLayout(settings.oci_dir))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
-import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -44,11 +43,12 @@ for url in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module")
-def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def images(
+    engine: Engine, built_home: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """Image IDs of two starter servers: ``HM_TEST_HOME``'s, else built for this run."""
-    lent = os.environ.get("HM_TEST_HOME", "")
-    settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
-    with only_known_images(engine.client, keep=bool(lent)):
+    settings = Settings.load(home=built_home or tmp_path_factory.mktemp("starters"))
+    with only_known_images(engine.client, keep=built_home is not None):
         results = build_all(settings, engine, load_entries(settings.servers_dir, ("everything", "fetch", "postgres")))
         names = {"node": "everything", "python": "fetch", "postgres": "postgres"}
         yield {name: results[server].image_id for name, server in names.items()}

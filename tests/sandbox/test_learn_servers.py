@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,11 +49,12 @@ TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def built(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, BuildResult]]:
+def built(
+    engine: Engine, built_home: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, BuildResult]]:
     """Starter servers: ``HM_TEST_HOME``'s, else built for this run."""
-    lent = os.environ.get("HM_TEST_HOME", "")
-    settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
-    with only_known_images(engine.client, keep=bool(lent)):
+    settings = Settings.load(home=built_home or tmp_path_factory.mktemp("starters"))
+    with only_known_images(engine.client, keep=built_home is not None):
         yield build_all(settings, engine, load_entries(settings.servers_dir, SERVERS))
 
 

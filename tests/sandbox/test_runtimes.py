@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,11 +56,12 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def images(
+    engine: Engine, built_home: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """Image IDs of starter servers: ``HM_TEST_HOME``'s, else built for this run."""
-    lent = os.environ.get("HM_TEST_HOME", "")
-    settings = Settings.load(home=Path(lent) if lent else tmp_path_factory.mktemp("starters"))
-    with only_known_images(engine.client, keep=bool(lent)):
+    settings = Settings.load(home=built_home or tmp_path_factory.mktemp("starters"))
+    with only_known_images(engine.client, keep=built_home is not None):
         results = build_all(settings, engine, load_entries(settings.servers_dir, tuple(CASES)))
         yield {name: result.image_id for name, result in results.items()}
 

@@ -67,16 +67,15 @@ def test_nothing_is_read_again_while_nothing_changed(store: Store, settings: Set
 
 @pytest.mark.slow
 def test_what_is_built_here_shows_what_was_verified_about_it(
-    store: Store, settings: Settings, capsys: pytest.CaptureFixture[str]
+    store: Store, settings: Settings, built_home: Path | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lent = Path(os.environ.get("HM_TEST_HOME") or "nowhere")
-    if not (lent / "builds.json").is_file():
+    if built_home is None or not (built_home / "builds.json").is_file():
         pytest.skip("no home with built servers (set HM_TEST_HOME)")
-    shutil.copytree(lent / "keys", settings.keys_dir)
+    shutil.copytree(built_home / "keys", settings.keys_dir)
     for name in ("builds.json", "trust.yaml"):
-        if (lent / name).is_file():
-            shutil.copy(lent / name, settings.home)
-    settings.oci_dir.symlink_to((lent / "oci").resolve())
+        if (built_home / name).is_file():
+            shutil.copy(built_home / name, settings.home)
+    settings.oci_dir.symlink_to(built_home / "oci")
     stock_entries(store, settings)
     outcome = stock_evidence(store, settings)
     assert outcome["time"] == ""
@@ -88,7 +87,7 @@ def test_what_is_built_here_shows_what_was_verified_about_it(
     assert {"signature", "sbom", "provenance", "listing"} <= {f.kind for f in facts}
     assert stock_evidence(store, settings) == {name: code for name, code in outcome.items() if code}
 
-    shutil.copy(lent / "harbour.lock", settings.lock_file)
+    shutil.copy(Path(os.environ["HM_TEST_HOME"]) / "harbour.lock", settings.lock_file)
     statement = signed_evidence(settings, "time")
     (settings.home / "time.json").write_bytes(statement)
     capsys.readouterr()

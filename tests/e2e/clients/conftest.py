@@ -79,10 +79,9 @@ def bare_env(tmp_path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def installation() -> Path:
+def installation(built_home: Path | None) -> Path:
     """An HM_HOME with the time server built, papered, verified and locked."""
-    named = os.environ.get("HM_TEST_HOME")
-    home = Path(named) if named else cache_dir() / "home"
+    home = built_home or cache_dir() / "home"
     settings = Settings.load(home=home)
     try:
         engine = Engine.connect(settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from harbourmaster.up.state import read_state
 from registry.oci.layout import OciLayout
 from sandbox.engine import Engine
 from sandbox.reaper import ALL, list_sandboxes, reap
+from tests.fixtures.lent import lend
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -56,14 +56,7 @@ class Person:
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Starts from what ``HM_TEST_HOME`` has built, where it is given; the copy is this test's own."""
     home = tmp_path_factory.mktemp("main") / "harbour"
-    if lent := os.environ.get("HM_TEST_HOME"):
-        home.mkdir(mode=0o700)
-        for name in ("oci", "keys", "bases.json", "builds.json", "models"):
-            source = Path(lent) / name
-            if source.is_dir():
-                shutil.copytree(source, home / name)
-            elif source.exists():
-                shutil.copy2(source, home / name)
+    lend(home, models=True, writable=True)
     with socket.socket() as a, socket.socket() as b, socket.socket() as c:
         for s in (a, b, c):
             s.bind(("127.0.0.1", 0))
