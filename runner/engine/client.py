@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Callable
 from itertools import count
 from typing import Any
 
-from harbourmaster.core.errors import HarbourError
 from runner.engine import wire
 from runner.engine.connection import Connection, Inbox
 from runner.engine.spec import EngineSpec
