@@ -255,10 +255,10 @@ def status(as_json: Json = False, url: Url = "") -> None:
 @app.command()
 def install(jobs: Annotated[int, typer.Option(help="compilers at once; 0: one per core")] = 0) -> None:
     """Compile and install the engine (llama.cpp), from pinned sources."""
+    from runner.install import has_kernels, is_installed
     from runner.install import install as build
-    from runner.install import is_installed
 
-    if is_installed():
+    if is_installed() and has_kernels():
         sys.stdout.write("the engine is installed\n")
         return
     build(_note, jobs=jobs)

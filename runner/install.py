@@ -1,4 +1,7 @@
-"""``hm model install``: the engine, compiled for this machine from the pinned set of ``runner/requirements.lock``."""
+"""``hm model install``: the engine, compiled for this machine from the pinned set of ``runner/requirements.lock``.
+
+llama.cpp's sources, whose digest is pinned too, get our kernels (``runner/kernels``) before they are compiled.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from harbourmaster.core.errors import UnavailableError
+from runner import kernels
 
 LOCK = Path(__file__).with_name("requirements.lock")
 ENGINE = "llama-cpp-python"
@@ -38,14 +43,46 @@ def install(say: Callable[[str], None], *, jobs: int = 0) -> None:
             "there is no C++ compiler", remedy="install one (Debian: apt-get install g++), then run: hm model install"
         )
     pins = entries(LOCK.read_text())
-    with tempfile.TemporaryDirectory(prefix="hm-install-") as place:
+    with tempfile.TemporaryDirectory(prefix="hm-install-") as made:
+        place = Path(made)
         say("installing what builds the engine ...")
-        _pip(Path(place), [text for name, text in pins.items() if name != ENGINE])
+        _pip("install", _hashed(place, [text for name, text in pins.items() if name != ENGINE]))
         say("compiling the engine for this machine: some minutes ...")
-        _pip(Path(place), [pins[ENGINE]], "--no-build-isolation", jobs=jobs)
+        source = _source(place, pins[ENGINE])
+        _pip("install", ["--no-build-isolation", "--no-deps", "--force-reinstall", str(source)], jobs=jobs)
     importlib.invalidate_caches()
     if not is_installed():
         raise InstallFailed("the engine was installed but cannot be found", remedy="report this")
+    _libraries().joinpath(kernels.MARK).write_text(kernels.fingerprint())
+
+
+def has_kernels() -> bool:
+    """Is the installed engine compiled with the kernels that are here now?"""
+    try:
+        return _libraries().joinpath(kernels.MARK).read_text() == kernels.fingerprint()
+    except FileNotFoundError:
+        return False
+
+
+def _libraries() -> Path:
+    """Where the engine's libraries are; found without loading them."""
+    found = importlib.util.find_spec("llama_cpp")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("llama_cpp")
+    return Path(found.origin).parent / "lib"
+
+
+def _source(place: Path, pin: str) -> Path:
+    """The pinned source of the engine, with our kernels in it."""
+    _pip("download", ["--no-binary", ":all:", "--no-build-isolation", "-d", str(place), *_hashed(place, [pin])])
+    [archive] = place.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        # The digest says that it is the archive that was pinned; Python before 3.11.4 has no filters and ignores this.
+        packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        packed.extractall(place / "source")  # noqa: S202
+    [source] = (place / "source").iterdir()
+    kernels.change(source / "vendor" / "llama.cpp")
+    return source
 
 
 def entries(lock: str) -> dict[str, str]:
@@ -61,16 +98,20 @@ def entries(lock: str) -> dict[str, str]:
     return found
 
 
-def _pip(place: Path, pins: list[str], *options: str, jobs: int = 0) -> None:
+def _hashed(place: Path, pins: list[str]) -> list[str]:
+    """Options that name exactly these, with their digests."""
+    wanted = place / "requirements.txt"
+    wanted.write_text("".join(pins))
+    return ["--require-hashes", "--no-deps", "-r", str(wanted)]
+
+
+def _pip(verb: str, options: list[str], jobs: int = 0) -> None:
     if not importlib.util.find_spec("pip"):
         raise InstallFailed(
             "this Python has no pip",
             remedy=f"give it one: {sys.executable} -m ensurepip (./hm makes an environment that has it)",
         )
-    wanted = place / "requirements.txt"
-    wanted.write_text("".join(pins))
-    command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-    command += ["--require-hashes", "--no-deps", *options, "-r", str(wanted)]
+    command = [sys.executable, "-m", "pip", verb, "-q", "--disable-pip-version-check", "--no-input", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment(jobs))
     if done.returncode:
         raise InstallFailed(
