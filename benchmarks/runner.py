@@ -2,8 +2,9 @@
 
     python benchmarks/runner.py MODEL.gguf [--llama-server PROGRAM] [--batched-bench PROGRAM] [--rounds 3]
 
-Ours and `llama-server` answer streaming chat requests over HTTP; `llama-batched-bench` is the limit: the C library in a
-loop, no text, no sampling, no HTTP.  Sides take turns; each ratio is taken within a round, and printed is the median.
+Ours and `llama-server` answer streaming chat requests over HTTP; `llama-batched-bench` is the C library in a loop, no
+text, no sampling, no HTTP: as llama.cpp is, and with our kernels (runner/kernels) under it.  Sides take turns; each ratio
+is taken within a round, and printed is the median.
 benchmarks/README.md says how to build the two programs from the sources that our own engine is compiled from.
 """
 
@@ -70,7 +71,12 @@ class Bench:
             row = sides.batched_bench(self.limit, self.machine, [streams], asked, self.tokens)[streams]
             found["batched-bench generating"] = row["speed_tg"]
             found["batched-bench whole"] = streams * self.tokens / row["t"]
+            row = sides.batched_bench(self.limit, self.machine, [streams], asked, self.tokens, our_kernels=True)[
+                streams
+            ]
+            found["it with our kernels"] = row["speed_tg"]
         _ratio(found, "of batched-bench", "ours generating", "batched-bench generating")
+        _ratio(found, "of it with our kernels", "ours generating", "it with our kernels")
         _ratio(found, "of batched-bench, whole", "ours whole", "batched-bench whole")
         _ratio(found, "of llama-server", "ours whole", "llama-server whole")
         return found
@@ -165,7 +171,8 @@ def report(result: dict[str, Any]) -> None:
         print(
             "\nTokens per second (generating: while all streams do; whole: from the first request to the last token)\n"
         )
-        names = ["ours generating", "batched-bench generating", "of batched-bench", "ours whole", "batched-bench whole"]
+        names = ["ours generating", "batched-bench generating", "of batched-bench", "it with our kernels"]
+        names += ["of it with our kernels", "ours whole", "batched-bench whole"]
         _table("streams", [*names, "of batched-bench, whole", "llama-server whole", "of llama-server"], rows)
     if rows := result.get("first"):
         print(f"\nMilliseconds to the first token, {FIRST_STREAMS} requests at once\n")

@@ -6,6 +6,7 @@ All get the same threads and the same memory for sequences, and the setting of O
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -79,13 +80,17 @@ def llama_server(program: Path, machine: Machine) -> Iterator[str]:
 
 
 def batched_bench(
-    program: Path, machine: Machine, streams: list[int], prompt: int, tokens: int
+    program: Path, machine: Machine, streams: list[int], prompt: int, tokens: int, *, our_kernels: bool = False
 ) -> dict[int, dict[str, float]]:
-    """Number of streams -> its row: ``speed_tg`` tokens/s of generation, ``t`` seconds in all, and more."""
+    """Number of streams -> its row: ``speed_tg`` tokens/s of generation, ``t`` seconds in all, and more.
+
+    ``our_kernels``: run it on our engine's libraries, which have the names of its own.
+    """
     command = [str(program), "-m", str(machine.model), "-c", str(machine.cells), *_threads(machine)]
     command += ["-npp", str(prompt), "-ntg", str(tokens), "-npl", ",".join(map(str, streams))]
     command += ["--output-format", "jsonl"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment())
+    environment = _environment() | ({"LD_LIBRARY_PATH": str(_libraries())} if our_kernels else {})
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     rows = [json.loads(line) for line in (done.stdout + done.stderr).splitlines() if line.startswith("{")]
     return {int(row["pl"]): row for row in rows}
 
@@ -94,6 +99,13 @@ def machine_words() -> str:
     """Cores and processor, for a table's heading."""
     models = [x.partition(":")[2].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
     return f"{os.cpu_count()} x {models[0] if models else platform.machine()}"
+
+
+def _libraries() -> Path:
+    found = importlib.util.find_spec("llama_cpp")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "lib"
 
 
 def _threads(machine: Machine) -> list[str]:
