@@ -14,6 +14,7 @@ from runner.engine.pictures import Glance, together
 from runner.errors import LoadFailed
 
 PHYSICAL_BATCH = 512  # tokens that are computed at once, llama.cpp's default ``n_ubatch``
+MAX_VIEWS = 1024  # more than there are outputs; the library moves them when it needs more room
 DECODED = 0  # return values of llama_decode (llama.h)
 NO_SLOT = 1
 ABORTED = 2
@@ -41,6 +42,15 @@ class Batch:
 
     def clear(self) -> None:
         self.count = 0
+
+    def add_ones(self, slots: list[int], tokens: list[int], positions: list[int]) -> None:
+        """Append one token of each sequence, all with logits."""
+        start, end = self.count, self.count + len(slots)
+        self._token[start:end] = tokens
+        self._pos[start:end] = positions
+        self._seq[start:end] = slots
+        self._logits[start:end] = 1
+        self.count = end
 
     def add(self, slot: int, tokens: Tokens, position: int, *, output: bool, all_outputs: bool = False) -> int:
         """Append ``tokens`` of one sequence; returns the index of the last, whose logits come out if ``output``."""
@@ -86,6 +96,10 @@ class Context:
         self.most_tokens = int(lib.llama_n_batch(self.handle))  # in one decode
         self.memory = lib.llama_get_memory(self.handle)
         self.batch = Batch(lib, batch)
+        self._views: dict[int, npt.NDArray[np.float32]] = {}  # of logits, by address
+        # As the library's own, but for the pointer, which comes as a number: this is asked for every token.
+        address = ctypes.cast(lib.llama_get_logits_ith, ctypes.c_void_p).value
+        self._logits_at = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(address or 0)
 
     def decode(self) -> int:
         self.batch.struct.n_tokens = self.batch.count
@@ -136,8 +150,14 @@ class Context:
 
     def logits(self, index: int) -> npt.NDArray[np.float32]:
         """A view that the next decode overwrites."""
-        pointer = self.lib.llama_get_logits_ith(self.handle, index)
-        return np.ctypeslib.as_array(pointer, (self._model.size,))
+        address = self._logits_at(self.handle, index)
+        view = self._views.get(address)
+        if view is None:
+            if len(self._views) >= MAX_VIEWS:
+                self._views.clear()
+            memory = (ctypes.c_float * self._model.size).from_address(address)
+            view = self._views[address] = np.ctypeslib.as_array(memory)
+        return view
 
     def pooled(self, slot: int, width: int) -> npt.NDArray[np.float32]:
         pointer = self.lib.llama_get_embeddings_seq(self.handle, slot)

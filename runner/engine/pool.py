@@ -18,7 +18,7 @@ from runner.engine.model import Tokens
 MIN_SHARED = 8  # tokens: below it, a copy's bookkeeping costs more than the prefill that it spares
 
 
-@dataclass
+@dataclass(slots=True)
 class Slot:
     id: int
     tokens: Tokens = field(default_factory=lambda: np.empty(0, np.int32))  # capacity; ``length`` are in memory
@@ -36,6 +36,13 @@ class Slot:
             self.tokens = grown
         self.tokens[self.length : need] = more
         self.length = need
+
+    def push(self, token: int) -> None:
+        if self.length == len(self.tokens):
+            self.append(np.array([token], np.int32))
+        else:
+            self.tokens[self.length] = token
+            self.length += 1
 
     @property
     def content(self) -> Tokens:
@@ -59,6 +66,7 @@ class Placement:
 class SlotPool:
     def __init__(self, slots: int, *, shares: bool = True) -> None:
         self.slots = [Slot(i) for i in range(slots)]
+        self.moved = False  # set when cells may have become idle; for who looks at them
         self._shares = shares
         self._clock = count(1)
 
@@ -120,12 +128,14 @@ class SlotPool:
             return None
         slot.append(tokens)
         slot.used = next(self._clock)
+        self.moved = True
         return Placement(slot.id, -1, len(tokens), evicted)
 
     def release(self, slot_id: int) -> None:
         """The sequence is done; its cells stay until they are needed."""
         slot = self.slots[slot_id]
         slot.busy, slot.used = False, next(self._clock)
+        self.moved = True
 
     def drop(self, slot_id: int) -> None:
         """The sequence's cells are gone."""
@@ -157,6 +167,7 @@ class SlotPool:
 
     def _pass_charge(self, payer: Slot, kept: int) -> None:
         """``payer`` is about to keep only ``kept`` cells: who shares more pays for them from now on."""
+        self.moved = True
         heirs = [s for s in self.slots if s.payer == payer.id and s is not payer and s.shared > kept]
         heirs.sort(key=lambda s: s.shared, reverse=True)
         for index, heir in enumerate(heirs):

@@ -47,11 +47,14 @@ class Sampler:
         self._trigger = Trigger(options.grammar_triggers, at_start=options.grammar_at_start)
         self._direct = options.greedy and not _penalises(options) and not options.grammar
         biases = _biases(model, options)
+        self._biases = len(biases)
         self._biased = np.array([token for token, _ in biases], np.intp)
         self._bias = np.array([value for _, value in biases], np.float32)
 
     def sample(self, context: Context, index: int) -> tuple[int, Likelihood | None]:
         """The next token after output ``index`` of the last decode."""
+        if self._direct and self._options.logprobs < 0:
+            return self._likeliest(context, index), None
         likelihood = None
         if self._options.logprobs >= 0:
             logits = np.array(context.logits(index))
@@ -77,9 +80,9 @@ class Sampler:
     def _likeliest(self, context: Context, index: int) -> int:
         """A search in place; the chain would first copy the whole vocabulary into a list of candidates."""
         logits = context.logits(index)
-        if len(self._biased):
+        if self._biases:
             logits[self._biased] += self._bias  # the library's own memory, which the next decode overwrites
-        return int(np.argmax(logits))
+        return int(logits.argmax())
 
     def _sample_until_trigger(self, context: Context, index: int) -> int:
         """Free text; a token that would run past the trigger into what the grammar rules is drawn again without it."""

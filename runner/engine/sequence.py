@@ -12,7 +12,7 @@ from runner.engine.requests import Finished, Generate
 from runner.engine.sampling import Sampler
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Sequence:
     request: Generate
     limit: int  # tokens that it may hold in all: prompt and generated
@@ -26,16 +26,17 @@ class Sequence:
     arrived: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
     first_token: float = 0.0
+    id: int = field(init=False)
+    pictured: bool = field(init=False)
+    most: int = field(init=False)  # tokens with which it is full
 
     def __post_init__(self) -> None:
-        prompt = self.request.prompt.tokens
-        self.count = len(prompt)
-        self.tokens = np.empty(len(prompt) + 64, np.int32)
-        self.tokens[: self.count] = prompt
-
-    @property
-    def id(self) -> int:
-        return self.request.id
+        prompt, longest = self.request.prompt, self.request.generation.max_tokens
+        self.id, self.pictured = self.request.id, bool(prompt.pictures)
+        self.count = len(prompt.tokens)
+        self.most = self.limit if longest is None else min(self.limit, self.count + longest)
+        self.tokens = np.empty(self.count + 64, np.int32)
+        self.tokens[: self.count] = prompt.tokens
 
     @property
     def content(self) -> Tokens:
@@ -52,12 +53,12 @@ class Sequence:
     @property
     def ahead(self) -> int:
         """Tokens to decode before the next picture."""
-        return self.request.prompt.text_after(self.done, self.count) if self.request.prompt.pictures else self.remaining
+        return self.request.prompt.text_after(self.done, self.count) if self.pictured else self.remaining
 
     @property
     def position(self) -> int:
         """Of the next token."""
-        return self.request.prompt.position(self.done) if self.request.prompt.pictures else self.done
+        return self.request.prompt.position(self.done) if self.pictured else self.done
 
     def push(self, token: int) -> None:
         if self.count == len(self.tokens):
@@ -68,8 +69,7 @@ class Sequence:
             self.first_token = time.monotonic()
 
     def is_full(self) -> bool:
-        most = self.request.generation.max_tokens
-        return self.count >= self.limit or (most is not None and self.generated >= most)
+        return self.count >= self.most
 
     def finished(self, reason: str) -> Finished:
         now = time.monotonic()

@@ -105,9 +105,14 @@ class Writer:
             for command in self.mailbox.take(wait=idle):
                 self._obey(command)
             self._step()
-            if self._events:
-                events, self._events = self._events, []
-                self._tell(events)
+            if not self._running:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Tell what has happened: just before the library computes, when the thread that passes it on may run."""
+        if self._events:
+            events, self._events = self._events, []
+            self._tell(events)
 
     def _obey(self, command: Command) -> None:
         if isinstance(command, Generate):
@@ -132,13 +137,17 @@ class Writer:
     # -- one step
 
     def _step(self) -> None:
+        if self._waiting or self._embedder.busy or self._pool.moved:  # what these ask for may take long
+            self._hand_over()
         self._events.extend(self._embedder.step())
         self._admit()
-        if self._running:
+        if self._running and self._pool.moved:
             self._park(self._limits.idle)
-        if not self._running or not self._look():
+            self._pool.moved = False
+        if not self._running:
             return
-        outputs = self._fill()
+        outputs = self._fill_ones() if self._all_speak() else self._fill() if self._look() else []
+        self._hand_over()
         if not outputs:
             return  # all of them have come to a picture
         started = time.perf_counter()
@@ -152,11 +161,19 @@ class Writer:
         else:
             self._decode_failed(status)
 
+    def _all_speak(self) -> bool:
+        """Is every sequence in mid-sentence, so that each has one token to decode?"""
+        for sequence in self._running:
+            if sequence.count - sequence.done != 1 or sequence.pictured:
+                return False
+        return len(self._running) <= self._most
+
     def _look(self) -> bool:
         """Decode rows of pictures that sequences have come to, before this step's tokens; False: it did not work out."""
         glances = self._glances()
         if not glances:
             return True
+        self._hand_over()
         started = time.perf_counter()
         status = self._context.look([g for _, g in glances])
         self.counters.decode_s += time.perf_counter() - started
@@ -177,6 +194,13 @@ class Writer:
                 found.append((sequence, rows))
                 left -= rows.count
         return found
+
+    def _fill_ones(self) -> list[tuple[Sequence, int, int]]:
+        """As ``_fill``, where ``_all_speak``."""
+        running, batch = self._running, self._context.batch
+        batch.clear()
+        batch.add_ones([s.slot for s in running], [int(s.tokens[s.done]) for s in running], [s.done for s in running])
+        return [(s, 1, index) for index, s in enumerate(running)]
 
     def _fill(self) -> list[tuple[Sequence, int, int]]:
         """Put this step's tokens into the batch: sequence, how many, index of the output (-1: none yet)."""
@@ -209,7 +233,10 @@ class Writer:
 
     def _advance(self, sequence: Sequence, count: int) -> None:
         slot = self._pool.slots[sequence.slot]
-        slot.append(sequence.tokens[sequence.done : sequence.done + count])
+        if count == 1:
+            slot.push(int(sequence.tokens[sequence.done]))
+        else:
+            slot.append(sequence.tokens[sequence.done : sequence.done + count])
         sequence.done += count
         self.counters.decoded += count
 
