@@ -12,6 +12,17 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _advisories_and_papers()
+    _sources()
+    _judgements()
+    _entries()
+    _tags_and_versions()
+    _parts_of_versions()
+    op.execute("INSERT INTO catalog_state (id, revision, advisories) VALUES (1, 1, 1)")
+    op.execute("INSERT INTO catalog_registry (name, title) VALUES ('default', 'Everything')")
+
+
+def _advisories_and_papers() -> None:
     op.create_table(
         "catalog_advisory",
         sa.Column("id", sa.String(length=128), nullable=False),
@@ -60,6 +71,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_catalog_evidence_digest"), "catalog_evidence", ["digest"], unique=False)
 
+
+def _sources() -> None:
     op.create_table(
         "catalog_registry",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -97,6 +110,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
+
+
+def _judgements() -> None:
     op.create_table(
         "catalog_vex",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -125,6 +141,8 @@ def upgrade() -> None:
     op.create_index(op.f("ix_catalog_affected_advisory_id"), "catalog_affected", ["advisory_id"], unique=False)
     op.create_index("ix_catalog_affected_package", "catalog_affected", ["purl_type", "namespace", "name"], unique=False)
 
+
+def _entries() -> None:
     op.create_table(
         "catalog_entry",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -178,6 +196,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_catalog_unread_source_id"), "catalog_unread", ["source_id"], unique=False)
 
+
+def _tags_and_versions() -> None:
     op.create_table(
         "catalog_entry_tag",
         sa.Column("entry_id", sa.Integer(), nullable=False),
@@ -208,6 +228,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_catalog_entry_version_entry_id"), "catalog_entry_version", ["entry_id"], unique=False)
 
+
+def _parts_of_versions() -> None:
     op.create_table(
         "catalog_finding",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -249,8 +271,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_catalog_tool_version_id"), "catalog_tool", ["version_id"], unique=False)
-    op.execute("INSERT INTO catalog_state (id, revision, advisories) VALUES (1, 1, 1)")
-    op.execute("INSERT INTO catalog_registry (name, title) VALUES ('default', 'Everything')")
 
 
 def downgrade() -> None:
