@@ -315,6 +315,7 @@ def configure(
     parallel: Annotated[int | None, typer.Option(help="requests at once")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     gpu_layers: Annotated[int | None, typer.Option(help="layers on the GPU; -1: all")] = None,
+    speculative_tokens: Annotated[int | None, typer.Option(help="in a step with guesses; 0: do not guess")] = None,
     pinned: Annotated[bool | None, typer.Option("--pin/--no-pin", help="never evict it")] = None,
     backend: Annotated[str | None, typer.Option(help="llama.cpp, or llama-server if you installed it")] = None,
     lora: Annotated[
@@ -332,6 +333,7 @@ def configure(
         "parallel": parallel,
         "threads": threads,
         "gpu_layers": gpu_layers,
+        "speculative_tokens": speculative_tokens,
         "pinned": pinned,
         "backend": backend,
         "lora": [_scale(text) for text in lora] if lora else None,

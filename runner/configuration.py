@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harbourmaster.core.files import file_lock, write_atomic
-from runner.engine.spec import DEFAULT_RUNNING
+from runner.engine.spec import DEFAULT_RUNNING, DEFAULT_SPECULATIVE
 from runner.errors import RequestInvalid
 from runner.scheduler.policy import FOREVER, IDLE_S
 from runner.store.store import Model
@@ -25,6 +25,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "parallel": (1, 64),
     "threads": (1, 1024),
     "gpu_layers": (-1, 4096),
+    "speculative_tokens": (0, 64),
 }
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
@@ -36,6 +37,7 @@ class Configuration:
     parallel: int = DEFAULT_RUNNING
     threads: int | None = None
     gpu_layers: int = -1
+    speculative_tokens: int = DEFAULT_SPECULATIVE
     keep_alive_s: float = IDLE_S
     pinned: bool = False
     backend: str = "llama.cpp"

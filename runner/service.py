@@ -119,6 +119,7 @@ class Runner:
             running=configuration.parallel,
             threads=configuration.threads or 0,
             gpu_layers=configuration.gpu_layers,
+            speculative=configuration.speculative_tokens,
             template=self.store.template(model),
             loras=_adapters(self.store.adapters(model), configuration.lora),
             mmproj=str(projector) if projector else "",

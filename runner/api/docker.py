@@ -195,7 +195,7 @@ class Docker:
         changes: dict[str, Any] = {"context_size": body.get("context-size")}
         if body.get("keep_alive") is not None:
             changes["keep_alive_s"] = parse_keep_alive(body["keep_alive"])
-        for name in ("parallel", "threads", "gpu_layers", "pinned"):
+        for name in ("parallel", "threads", "gpu_layers", "speculative_tokens", "pinned"):
             changes[name] = body.get(name)
         self._runner.configurations.change(model, changes)
         return Response(status_code=202)

@@ -23,13 +23,14 @@ from runner.engine import wire
 from runner.engine.context import Context
 from runner.engine.devices import devices, placement
 from runner.engine.embedding import Embedder
+from runner.engine.limits import Limits
 from runner.engine.model import Model
 from runner.engine.native import LogFilter, load_library
 from runner.engine.requests import Event, Stop
 from runner.engine.session import Session
 from runner.engine.spec import DEFAULT_CONTEXT, EngineSpec
 from runner.engine.vision import Vision
-from runner.engine.writer import Limits, Writer
+from runner.engine.writer import Writer
 from runner.errors import EngineFailed, TemplateRefused
 from runner.gguf import check_file
 
@@ -84,9 +85,9 @@ def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:
     threads = spec.threads or len(os.sched_getaffinity(0))
     offloads = spec.gpu_layers and library.llama_supports_gpu_offload()
     enough, prompts = (spec.batch, spec.batch) if offloads else (ENOUGH_ON_CPU, 2 * ENOUGH_ON_CPU)
-    limits = Limits(
-        context, cells, spec.running, max(spec.slots, spec.running), spec.batch, enough, prompts, model.idle_cells()
-    )
+    slots = max(spec.slots, spec.running)
+    guesses = spec.speculative if model.facts.shares_prefixes else 0  # a wrong guess is dropped from the end
+    limits = Limits(context, cells, spec.running, slots, spec.batch, enough, prompts, guesses, model.idle_cells())
     vision = _vision(spec, model, threads, log)
     embedder = Embedder(model, context=context, threads=threads)
     memory = _context(model, limits, threads)
@@ -120,9 +121,8 @@ keep_alive: list[Any] = []
 
 def _context(model: Model, limits: Limits, threads: int) -> Context:
     cells = limits.cells if model.facts.generates else min(limits.cells, 512)
-    return Context(
-        model, cells=cells, batch=limits.batch, sequences=limits.slots, outputs=limits.slots, threads=threads
-    )
+    outputs = max(limits.slots, limits.speculative)
+    return Context(model, cells=cells, batch=limits.batch, sequences=limits.slots, outputs=outputs, threads=threads)
 
 
 def _vision(spec: EngineSpec, model: Model, threads: int, log: LogFilter) -> Vision | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from runner.engine.lookup import Guesser
 from runner.engine.model import Tokens
 from runner.engine.requests import Finished, Generate
 from runner.engine.sampling import Sampler
@@ -26,6 +27,8 @@ class Sequence:
     arrived: float = field(default_factory=time.monotonic)
     admitted: float = 0.0
     first_token: float = 0.0
+    guesser: Guesser = field(default_factory=Guesser)
+    guesses: list[int] = field(default_factory=list)  # of what comes after the next token, in this step
     id: int = field(init=False)
     pictured: bool = field(init=False)
     most: int = field(init=False)  # tokens with which it is full
@@ -67,6 +70,18 @@ class Sequence:
         self.count += 1
         if not self.first_token:
             self.first_token = time.monotonic()
+
+    def guess(self, most: int) -> int:
+        """Guess at most so many tokens for this step; returns how many."""
+        self.guesses = self.guesser.guess(self.content, min(most, self.most - self.count))
+        return len(self.guesses)
+
+    def with_guesses(self) -> Tokens:
+        return np.array([self.tokens[self.done], *self.guesses], np.int32)
+
+    def says(self, token: int) -> bool:
+        """Is it still speaking, and was this what it said last?"""
+        return self.sampler is not None and self.remaining == 1 and int(self.tokens[self.done]) == token
 
     def is_full(self) -> bool:
         return self.count >= self.most

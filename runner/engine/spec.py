@@ -8,6 +8,7 @@ from typing import Any
 DEFAULT_RUNNING = 16
 DEFAULT_SLOTS = 32  # finished sequences kept for their prefixes; each costs an output row of the vocabulary's width
 DEFAULT_BATCH = 512
+DEFAULT_SPECULATIVE = 8  # tokens: on two cores eight cost twice what one costs, and sixteen four times
 DEFAULT_CONTEXT = 8192  # tokens, where neither the model's packager nor a person names one
 
 
@@ -22,6 +23,7 @@ class EngineSpec:
     batch: int = DEFAULT_BATCH
     threads: int = 0  # 0: one per core
     gpu_layers: int = -1  # -1: all that the device takes
+    speculative: int = DEFAULT_SPECULATIVE  # tokens in a step that also holds guesses; 0: no guesses
     template: str = ""  # replaces the model's own
     loras: tuple[tuple[str, float], ...] = ()  # adapters and their scales, for all requests of this engine
     mmproj: str = ""  # projector: with it, the model reads pictures

@@ -10,12 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from harbourmaster.core.errors import HarbourError
 from runner.engine.context import DECODED, NO_SLOT, Context
 from runner.engine.embedding import Embedder
+from runner.engine.limits import Counters, Limits
 from runner.engine.model import Model
 from runner.engine.pictures import Glance, glance
 from runner.engine.pool import SlotPool, common_prefix, shares
@@ -44,36 +44,6 @@ FOLLOW = 8  # tokens: a prompt waits for another's prefill when at least this mu
 FETCH = 32  # tokens: a sequence is copied back into memory when it spares at least this much
 PREFILL_WHILE_DECODING = 256  # tokens of a step when others are in mid-sentence, so that they do not stall
 MAX_FAILURES = 3  # decodes in a row that fail before the process gives up and is replaced
-
-
-@dataclass(frozen=True)
-class Limits:
-    context: int  # tokens in one sequence
-    cells: int  # tokens in all
-    running: int  # sequences at once
-    slots: int  # sequences in memory, finished ones included
-    batch: int  # tokens in one decode
-    enough: int = 1 << 30  # tokens that keep the device busy: a larger step need not be fuller
-    prompts: int = (
-        1 << 30
-    )  # tokens of prompts in one decode: a shorter one that comes meanwhile waits no longer than that
-    idle: int = 1 << 30  # cells of finished sequences that may stay while others run
-
-
-@dataclass
-class Counters:
-    steps: int = 0
-    decoded: int = 0
-    generated: int = 0
-    cached: int = 0
-    preempted: int = 0
-    evicted: int = 0
-    parked: int = 0  # sequences copied out of memory
-    fetched: int = 0  # and back into it
-    no_slot: int = 0
-    cancelled: int = 0
-    decode_s: float = 0.0
-    sample_s: float = 0.0
 
 
 class Writer:
@@ -199,8 +169,21 @@ class Writer:
         """As ``_fill``, where ``_all_speak``."""
         running, batch = self._running, self._context.batch
         batch.clear()
+        if self._guess():
+            return [
+                (s, 1, batch.add(s.slot, s.with_guesses(), s.done, output=True, all_outputs=True) - len(s.guesses))
+                for s in running
+            ]
         batch.add_ones([s.slot for s in running], [int(s.tokens[s.done]) for s in running], [s.done for s in running])
         return [(s, 1, index) for index, s in enumerate(running)]
+
+    def _guess(self) -> bool:
+        """Let each sequence guess what it says next, as far as there is room in a step; False: nobody does."""
+        room = min(self._limits.speculative, self._most) - len(self._running)
+        each = max(room // len(self._running), 1)
+        for sequence in self._running:
+            room -= sequence.guess(min(each, room))
+        return room < min(self._limits.speculative, self._most) - len(self._running)
 
     def _fill(self) -> list[tuple[Sequence, int, int]]:
         """Put this step's tokens into the batch: sequence, how many, index of the output (-1: none yet)."""
@@ -229,7 +212,23 @@ class Writer:
             self._advance(sequence, count)
             if index >= 0:
                 self._sample(sequence, index)
+            if sequence.guesses:
+                self._compare(sequence, index)
         self.counters.sample_s += time.perf_counter() - started
+
+    def _compare(self, sequence: Sequence, index: int) -> None:
+        """Go on while what was sampled is what was guessed; the rest of the guesses is forgotten."""
+        guesses, sequence.guesses = sequence.guesses, []
+        right = 0
+        while right < len(guesses) and sequence.says(guesses[right]):
+            right += 1
+            self._advance(sequence, 1)
+            self._sample(sequence, index + right)
+        sequence.guesser.learn(len(guesses), right)
+        self.counters.guessed += len(guesses)
+        self.counters.guessed_right += right
+        if right < len(guesses):
+            self._context.forget(sequence.slot, sequence.done)
 
     def _advance(self, sequence: Sequence, count: int) -> None:
         slot = self._pool.slots[sequence.slot]
