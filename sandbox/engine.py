@@ -25,6 +25,7 @@ from harbourmaster.core.settings import Settings
 from sandbox.errors import EngineFailed, EngineMissing, EnginePermission, EngineWeak, RuntimeMissing
 from sandbox.owner import owner_of_this_process
 from sandbox.spec import LABEL_HOSTS, ImageFacts
+from sandbox.unixsocket import closing_refused
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +215,10 @@ def _client(url: str, environment: Mapping[str, str]) -> docker.DockerClient:
         tls = docker.TLSConfig(
             client_cert=(str(certs / "cert.pem"), str(certs / "key.pem")), ca_cert=str(certs / "ca.pem"), verify=True
         )
-    return docker.DockerClient(base_url=url, version="auto", timeout=CALL_TIMEOUT_S, tls=tls, max_pool_size=POOL)
+    client = docker.DockerClient(base_url=url, version="auto", timeout=CALL_TIMEOUT_S, tls=tls, max_pool_size=POOL)
+    if url.startswith("unix://"):
+        closing_refused(client.api, url, timeout_s=CALL_TIMEOUT_S, connections=POOL)
+    return client
 
 
 def _knock(url: str) -> None:
