@@ -90,6 +90,11 @@ class InnerWorld(World):
     def running(self) -> int:
         return sum(box.running for box in self.started)  # type: ignore[attr-defined]
 
+    @property
+    def calls_made(self) -> int:
+        """Of ``counter``, by anybody."""
+        return sum(box.count for box in self.started)  # type: ignore[attr-defined]
 
-def inner_world() -> InnerWorld:
-    return InnerWorld({"inner": locked("inner", LISTING)})
+
+def inner_world(*names: str) -> InnerWorld:
+    return InnerWorld({name: locked(name, LISTING) for name in names or ("inner",)})

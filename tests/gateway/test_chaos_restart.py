@@ -8,31 +8,33 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.transport.unixconn import UnixHTTPConnection
 
-from harbourmaster.compose import starter
 from harbourmaster.core.settings import Settings
 from sandbox.engine import Engine
-from sandbox.profile import Profile
-from sandbox.reaper import list_sandboxes
-from tests.fixtures.images import build_echo_image
-from tests.gateway.harness import Http, World, serving, tool_call, until
-from tests.gateway.live import echo_server
+from tests.fixtures.images import build_keeper_image
+from tests.gateway.chaos_clients import PATIENCE_S, Client, Load, crowd
+from tests.gateway.chaos_program import all_gone, eventually, program
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.slow,
+    pytest.mark.timeout(int(2 * PATIENCE_S)),
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs dockerd, and root to run it"),
 ]
+
+
+CLIENTS = 36  # of both eras
+SERVERS: dict[str, dict[str, Any]] = {"one": {}, "two": {}, "shared": {"stateless": True}}
+WANTED = [*SERVERS] * (CLIENTS // len(SERVERS))  # the server of each client
+LIMITS = {"call_timeout_s": PATIENCE_S, "start_timeout_s": 20.0, "sandbox_idle_s": 2.0}
+SLEEP_MS = 3_600_000
 
 
 class Daemon:
@@ -66,6 +68,11 @@ class Daemon:
             self._process.terminate()
             self._process.wait(60)
 
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(60)
+
     def engine(self, settings: Settings) -> Engine:
         """Waits until it answers."""
         for _ in range(200):
@@ -76,21 +83,8 @@ class Daemon:
         pytest.skip(f"a second dockerd does not start here: {(self.place / 'log').read_text()[-500:]}")
 
 
-def connect(self: UnixHTTPConnection) -> None:
-    """As the SDK's, which leaves the socket of a refused connection to the garbage collector."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(self.timeout)
-    try:
-        sock.connect(self.unix_socket)
-    except BaseException:
-        sock.close()
-        raise
-    self.sock = sock
-
-
 @pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    monkeypatch.setattr(UnixHTTPConnection, "connect", connect)
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path_factory.mktemp("d"))
     daemon.start()
     yield daemon
@@ -101,39 +95,63 @@ def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
             subprocess.run(["umount", "-l", where], check=False)
 
 
-async def test_an_engine_restarted_under_load_fails_calls_clearly_and_leaves_nothing(
-    settings: Settings, daemon: Daemon
-) -> None:
-    engine = await asyncio.to_thread(daemon.engine, settings)
-    profile = Profile.load()
-    world = World({"echo": echo_server("echo", await asyncio.to_thread(build_echo_image, engine), profile)})
-    world.start = starter(engine, profile, world.append)  # type: ignore[method-assign,assignment]
-    outcomes: Counter[str] = Counter()
-    over = asyncio.Event()
-    async with serving(settings.model_copy(update={"start_timeout_s": 5.0, "call_timeout_s": 5.0}), world) as (_, http):
-        clients = [asyncio.create_task(calling(http, outcomes, over)) for _ in range(4)]
-        await until(lambda: outcomes["ok"] > 20)
-        await asyncio.to_thread(daemon.stop)
-        await until(lambda: outcomes.total() > outcomes["ok"], "a call that failed")
-        await asyncio.to_thread(daemon.start)
-        (await asyncio.to_thread(daemon.engine, settings)).close()
-        good = outcomes["ok"]
-        await until(lambda: outcomes["ok"] > good + 20, "calls that succeed again")
-        over.set()
-        await asyncio.gather(*clients)
-    assert "internal" not in outcomes, outcomes
-    assert await asyncio.to_thread(list_sandboxes, engine) == []
+@pytest.fixture
+def engine(settings: Settings, daemon: Daemon) -> Iterator[Engine]:
+    engine = daemon.engine(settings)
+    yield engine
     engine.close()
 
 
-async def calling(http: Http, outcomes: Counter[str], over: asyncio.Event) -> None:
-    """One client that never gives up; each of its calls is counted once, by how it ended."""
-    session = await http.initialize()
-    while not over.is_set():
-        reply: Any = await http.call(session, "tools/call", tool_call("echo", {"text": "x"}))
-        if "error" in reply:
-            outcomes[reply["error"]["data"]["code"]] += 1
-            await asyncio.sleep(0.05)
-        else:
-            assert reply["result"]["content"][0]["text"] == "x"
-            outcomes["ok"] += 1
+@pytest.mark.parametrize("end", [Daemon.stop, Daemon.kill])
+async def test_an_engine_restarted_under_load_fails_calls_clearly_and_leaves_nothing(
+    settings: Settings, daemon: Daemon, engine: Engine, end: Callable[[Daemon], None]
+) -> None:
+    image = await asyncio.to_thread(build_keeper_image, engine)
+    async with program(image, SERVERS, engine_url=daemon.url, **LIMITS) as gateway:
+        async with crowd(gateway.http, WANTED) as first:  # fills the gateway's connections to the engine
+            await asyncio.gather(*(each.call("echo", text="x") for each in first))
+        await eventually(lambda: all_gone(engine))
+        before = await gateway.held()
+        calling = Calling()
+        async with (
+            crowd(gateway.http, WANTED) as clients,
+            Load(clients, calling) as load,
+        ):
+            await load.until(lambda: load.good == load.everybody, "an answer for everybody")
+            calling.all_there.set()
+            await eventually(lambda: gateway.has_in_flight(CLIENTS // 2))
+            await asyncio.to_thread(end, daemon)
+            await load.until(lambda: load.bad == load.everybody, "an error for everybody")
+            await asyncio.to_thread(daemon.start)
+            (await asyncio.to_thread(daemon.engine, settings)).close()
+            load.good.clear()
+            await load.until(lambda: load.good == load.everybody, "an answer for everybody again")
+        assert load.codes["internal"] == 0, load.codes
+        await eventually(lambda: all_gone(engine))
+        await gateway.holds_no_more_than(before)
+
+
+class Calling:
+    """Everybody calls without end; when all have their sandboxes, every second one a tool that takes longer than any test."""
+
+    def __init__(self) -> None:
+        self.all_there = asyncio.Event()
+
+    async def __call__(self, one: Client, load: Load) -> None:
+        await self._say(one, load, "0")
+        if one.number % 4 < 2:  # of both eras, and of each server
+            await self.all_there.wait()
+            ending = await one.call("sleep", ms=SLEEP_MS)
+            assert ending.code, "a call that was in flight when the engine went was answered"
+            load.note(one, ending)
+        turn = 0
+        while not load.over.is_set():
+            turn += 1
+            await self._say(one, load, str(turn))
+
+    async def _say(self, one: Client, load: Load, turn: str) -> None:
+        words = f"{one.number}-{turn}"
+        ending = await one.call("echo", text=words)
+        assert ending.code or ending.text == words
+        load.note(one, ending)
+        await asyncio.sleep(0.2 if ending.code else 0.05)
