@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from harbourmaster.core.errors import HarbourError
 from runner.api.chat_request import parse_chat
 from runner.api.errors import anthropic_body
-from runner.api.http import Events, json_body, json_response, until_disconnect
+from runner.api.http import Events, Phrase, json_body, json_response, until_disconnect
 from runner.chat.job import ChatEvent, ChatJob, Done, Text, ToolCall
 from runner.chat.pictures import picture_part
 from runner.chat.toolcalls import chat, prompt_frame
@@ -86,11 +86,14 @@ class _Blocks:
     def __init__(self) -> None:
         self._index = -1
         self._open = ""
+        self._say: Callable[[str], bytes]
 
     def write(self, event: ChatEvent) -> list[bytes]:
         if isinstance(event, Text):
             pieces = [] if self._open == "text" else self._start("text", {"type": "text", "text": ""})
-            return [*pieces, self._delta({"type": "text_delta", "text": event.text})]
+            if pieces:
+                self._say = Phrase(lambda text: self._delta({"type": "text_delta", "text": text}))
+            return [*pieces, self._say(event.text)]
         if isinstance(event, ToolCall):
             block = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
             partial = {"type": "input_json_delta", "partial_json": event.arguments_text}

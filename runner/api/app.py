@@ -23,6 +23,7 @@ from harbourmaster.core.loopback import SANDBOX_SOURCE
 from runner.api.anthropic import Anthropic
 from runner.api.docker import BACKEND, Docker
 from runner.api.errors import response_for
+from runner.api.http import SEND
 from runner.api.ollama import Ollama
 from runner.api.openai import OpenAI
 from runner.api.rerank import Rerank
@@ -173,6 +174,7 @@ class Gate:
             if refused:
                 await response_for(refused, scope["path"])(scope, receive, send)
                 return
+            scope[SEND] = send
         await self._app(scope, receive, send)
 
     def _refusal(self, headers: dict[bytes, str]) -> HarbourError | None:

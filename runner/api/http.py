@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner.errors import Cancelled, EngineFailed, RequestInvalid, RequestTooLar
 
 MAX_BODY = 10 << 20  # bytes, as Docker's runner
 MAX_DEPTH = 64
+SEND = "runner.send"  # in a request's scope: the server's own ``send``, past what wraps it, for pieces of a stream
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -96,7 +98,7 @@ class Events(StreamingResponse):
             if isinstance(error, HarbourError):
                 await response_for(error, scope["path"])(scope, receive, send)
                 return
-            sending = asyncio.ensure_future(self._send_all(first.result(), send))
+            sending = asyncio.ensure_future(self._send_all(first.result(), send, scope.get(SEND, send)))
             await asyncio.wait([sending, watch], return_when=asyncio.FIRST_COMPLETED)
             if not sending.done():
                 sending.cancel()
@@ -107,12 +109,12 @@ class Events(StreamingResponse):
             await asyncio.gather(first, watch, return_exceptions=True)
             await self._pieces.aclose()
 
-    async def _send_all(self, first: bytes, send: Send) -> None:
+    async def _send_all(self, first: bytes, send: Send, send_piece: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": first, "more_body": True})
+        await send_piece({"type": "http.response.body", "body": first, "more_body": True})
         try:
             async for piece in self._pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send_piece({"type": "http.response.body", "body": piece, "more_body": True})
         except HarbourError as e:
             await send({"type": "http.response.body", "body": self._encode_error(e), "more_body": True})
         except (AssertionError, LookupError, TypeError, ValueError) as e:
@@ -123,6 +125,24 @@ class Events(StreamingResponse):
 
 def sse(body: Any) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+class Phrase:
+    """Events of one stream that differ in one text alone, made once: ``phrase(text)`` is ``make(text)``.
+
+    >>> say = Phrase(lambda text: sse({"text": text}))
+    >>> say('"Hi"')
+    b'data: {"text":"\\\\"Hi\\\\""}\\n\\n'
+    """
+
+    __slots__ = ("_head", "_tail")
+
+    def __init__(self, make: Callable[[str], bytes]) -> None:
+        mark = secrets.token_hex(16)  # what no other text in it has
+        self._head, self._tail = make(mark).split(orjson.dumps(mark))
+
+    def __call__(self, text: str) -> bytes:
+        return self._head + orjson.dumps(text) + self._tail
 
 
 SSE_DONE = b"data: [DONE]\n\n"  # OpenAI API reference, "streaming"

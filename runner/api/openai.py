@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from starlette.responses import Response
 
 from runner.api.chat_request import ChatRequest, adapters, integer, model_name, parse_chat, parse_options
 from runner.api.errors import openai_body
-from runner.api.http import SSE_DONE, Events, client_of, json_body, json_response, sse, until_disconnect
+from runner.api.http import SSE_DONE, Events, Phrase, client_of, json_body, json_response, sse, until_disconnect
 from runner.chat.job import ChatEvent, Done, Text, ToolCall, Usage, generate
 from runner.chat.toolcalls import chat
 from runner.engine.remote import RemoteEngine
@@ -68,20 +69,23 @@ class OpenAI:
         }
         nothing = {"usage": None} if asked.include_usage else {}
         usages: list[Usage] = []
-        opened: set[int] = set()
+        says: dict[int, Phrase] = {}
         async with self._runner.scheduler.use(plan, client=client) as engine:
             streams = [chat(engine, _seeded(asked, i)) for i in range(asked.choices)]
             async with aclosing(_interleave(streams)) as events:
                 async for index, event in events:
-                    if index not in opened:
-                        opened.add(index)
-                        yield sse({**frame, "choices": [_opening(index)], **nothing})
+                    opening = b""
+                    if (say := says.get(index)) is None:
+                        say = says[index] = Phrase(partial(_text_piece, {**frame, "choices": [], **nothing}, index))
+                        opening = sse({**frame, "choices": [_opening(index)], **nothing})
+                    if isinstance(event, Text) and not event.logprobs:
+                        yield opening + say(event.text)
+                        continue
                     if isinstance(event, Done):
                         usages.append(event.usage)
-                    yield sse({**frame, "choices": [_chunk(index, event)], **nothing})
-        if asked.include_usage:
-            yield sse({**frame, "choices": [], "usage": usage_body(_sum(usages))})
-        yield SSE_DONE
+                    yield opening + sse({**frame, "choices": [_chunk(index, event)], **nothing})
+        rest = sse({**frame, "choices": [], "usage": usage_body(_sum(usages))}) if asked.include_usage else b""
+        yield rest + SSE_DONE
 
     # -- completions
 
@@ -115,6 +119,7 @@ class OpenAI:
     ) -> AsyncGenerator[bytes, None]:
         shared = _text_frame(body)
         usages = []
+        says = [Phrase(partial(_completion_piece, shared, i)) for i in range(len(frames))]
         async with (
             self._runner.scheduler.use(plan, client=client) as engine,
             aclosing(_interleave([generate(engine, f) for f in frames])) as events,
@@ -123,11 +128,13 @@ class OpenAI:
                 if isinstance(event, Done):
                     usages.append(event.usage)
                     yield sse({**shared, "choices": [_text_choice(index, "", [], event.reason)]})
+                elif not event.logprobs:
+                    yield says[index](event.text)
                 else:
                     yield sse({**shared, "choices": [_text_choice(index, event.text, list(event.logprobs), None)]})
-        if (body.get("stream_options") or {}).get("include_usage"):
-            yield sse({**shared, "choices": [], "usage": usage_body(_sum(usages))})
-        yield SSE_DONE
+        asked = (body.get("stream_options") or {}).get("include_usage")
+        rest = sse({**shared, "choices": [], "usage": usage_body(_sum(usages))}) if asked else b""
+        yield rest + SSE_DONE
 
     # -- embeddings
 
@@ -220,6 +227,10 @@ async def _collect(engine: Any, asked: ChatRequest, index: int) -> tuple[dict[st
                 choice["logprobs"] = {"content": logprobs}
             return choice, event.usage
     raise AssertionError("a stream ends with done")
+
+
+def _text_piece(frame: dict[str, Any], index: int, text: str) -> bytes:
+    return sse({**frame, "choices": [_chunk(index, Text(text))]})
 
 
 def _opening(index: int) -> dict[str, Any]:
@@ -346,6 +357,10 @@ def _encoded(vector: list[float], form: str) -> list[float] | str:
 
 def _text_frame(body: dict[str, Any]) -> dict[str, Any]:
     return {"id": _id("cmpl"), "object": "text_completion", "created": int(time.time()), "model": body["model"]}
+
+
+def _completion_piece(frame: dict[str, Any], index: int, text: str) -> bytes:
+    return sse({**frame, "choices": [_text_choice(index, text, [], None)]})
 
 
 def _text_choice(index: int, text: str, logprobs: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:

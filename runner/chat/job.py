@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):  # the one event that comes with every token
     text: str
     logprobs: tuple[dict[str, Any], ...] = ()
 

@@ -20,14 +20,8 @@ from runner.errors import ToolCallInvalid
 from runner.grammar.validate import problems
 
 
-async def chat(engine: Engine, job: ChatJob) -> AsyncGenerator[ChatEvent, None]:
-    """The events that answer ``job``: texts, whole tool calls, and one ``Done`` at the end."""
-    async with aclosing(_events(engine, job)) as events:
-        async for event in events:
-            yield event
-
-
-def _events(engine: Engine, job: ChatJob) -> AsyncGenerator[Any, None]:
+def chat(engine: Engine, job: ChatJob) -> AsyncGenerator[Any, None]:
+    """The ``ChatEvent``s that answer ``job``: texts, whole tool calls, and one ``Done`` at the end."""
     if own := getattr(engine, "chat", None):  # another server's model: it has formats and templates of its own
         events: AsyncGenerator[Any, None] = own(job)
         return events
