@@ -159,8 +159,9 @@ class Docker:
             "in_use": entry["active"] > 0,
             "loading": entry["loading"],
             "keep_alive": "forever" if entry["keep_alive_s"] < 0 else f"{entry['keep_alive_s']:g}s",
-            # Beyond Docker's: what it takes, and how long it has been idle.
+            # Beyond Docker's: bytes that it takes, those of finished sequences among them, and how long it has been idle.
             "memory": entry["bytes"],
+            "kept": entry["kept"],
             "requests": entry["active"],
             "idle_seconds": round(entry["idle_s"], 1),
             "pinned": entry["pinned"],

@@ -41,6 +41,7 @@ class EngineProcess:
         self.ready: dict[str, Any] = {}
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self.logged = 0  # lines in all
+        self.kept_bytes = 0  # of its memory, held by finished sequences until others need the room
         self._process, self._on_exit = process, on_exit
         self._ids = count(1)
         self._died: EngineDied | None = None
@@ -122,6 +123,7 @@ class EngineProcess:
                     ended = True
                     raise from_dict(answer["error"])
                 ended = answer["ev"] in ("done", "result")
+                self.kept_bytes = answer.get("kept_bytes", self.kept_bytes)
                 yield answer
         finally:
             del self._connection.inboxes[request_id]

@@ -285,6 +285,7 @@ class Session:
                     "cached_tokens": event.cached_tokens,
                 },
                 "timings": event.timings,
+                "kept_bytes": self.writer.kept_bytes,
             }
         )
         return frames

@@ -33,6 +33,10 @@ class Shelf:
     def tokens(self) -> int:
         return sum(len(k.tokens) for k in self._kept)
 
+    @property
+    def bytes(self) -> int:
+        return sum(k.state.nbytes + k.tokens.nbytes for k in self._kept)
+
     def fits(self, count: int) -> bool:
         return count <= self._most
 

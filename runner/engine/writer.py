@@ -63,6 +63,11 @@ class Writer:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What finished sequences hold beside the model's memory."""
+        return self._shelf.bytes
+
     def start(self) -> None:
         self._thread.start()
 
@@ -179,11 +184,13 @@ class Writer:
 
     def _guess(self) -> bool:
         """Let each sequence guess what it says next, as far as there is room in a step; False: nobody does."""
-        room = min(self._limits.speculative, self._most) - len(self._running)
+        most = room = min(self._limits.speculative, self._most) - len(self._running)
+        if room < 1:
+            return False
         each = max(room // len(self._running), 1)
         for sequence in self._running:
             room -= sequence.guess(min(each, room))
-        return room < min(self._limits.speculative, self._most) - len(self._running)
+        return room < most
 
     def _fill(self) -> list[tuple[Sequence, int, int]]:
         """Put this step's tokens into the batch: sequence, how many, index of the output (-1: none yet)."""
@@ -367,6 +374,8 @@ class Writer:
 
     def _make_room(self) -> None:
         self.counters.no_slot += 1
+        for sequence in self._running:
+            sequence.guesses = []  # were not computed, and the next step may be another
         idle = self._pool.oldest_idle()
         if idle:
             self._forget(idle.id)
@@ -425,6 +434,7 @@ class Writer:
             "waiting": len(self._waiting),
             "cells": self._limits.cells,
             "cells_used": self._pool.charged,
+            "kept_bytes": self.kept_bytes,
             "sequences_kept": sum(1 for s in self._pool.slots if s.length and not s.busy),
             **{name: round(value, 6) for name, value in vars(self.counters).items()},
         }

@@ -308,6 +308,7 @@ class Scheduler:
                 "load_s": e.loaded_s,
                 "context": e.engine.ready.get("context") if e.engine else None,
                 "pid": e.engine.pid if e.engine else None,
+                "kept": getattr(e.engine, "kept_bytes", 0),  # another server's engine does not tell
             }
             for e in self._entries.values()
         ]
