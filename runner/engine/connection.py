@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         try:
             for line in data.splitlines():
                 self._deliver(wire.decode(line))
-        except (HarbourError, LookupError, TypeError):
+        except (HarbourError, LookupError, TypeError, ValueError):
             self._refused()
 
     def connection_lost(self, _error: Exception | None) -> None:
