@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from runner.engine.embedding import Embedder
 from runner.engine.limits import Limits
 from runner.engine.model import Model
 from runner.engine.native import LogFilter, load_library
+from runner.engine.pace import Pace
 from runner.engine.requests import Event, Stop
 from runner.engine.session import Session
 from runner.engine.spec import DEFAULT_CONTEXT, EngineSpec
@@ -37,6 +39,7 @@ from runner.gguf import check_file
 ENOUGH_ON_CPU = (
     64  # tokens in a step: ggml's attention computes 64 rows at once, and matrices cost the same per row beyond
 )
+WATCH_S = 5.0  # between looks at whether a step hangs
 SWITCH_S = 0.0005  # the writer must not wait 5 ms (CPython's default) for the main thread to hand over
 
 
@@ -55,6 +58,7 @@ async def serve(connection: socket.socket) -> int:
         return 1
     session.writer.start()
     send([ready])
+    watching = asyncio.ensure_future(_watch(session.writer.pace))
     ended = asyncio.get_running_loop().run_in_executor(None, session.writer.join)
     reading = asyncio.ensure_future(_read(reader, session))
     await asyncio.wait([reading, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -62,12 +66,23 @@ async def serve(connection: socket.socket) -> int:
         return 1  # the writer gave up: the parent replaces this process
     session.writer.mailbox.put(Stop())
     await ended
+    watching.cancel()
     return 0
 
 
 async def _read(reader: asyncio.StreamReader, session: Session) -> None:
     while line := await reader.readline():
         session.on_frame(wire.decode(line))
+
+
+async def _watch(pace: Pace) -> None:
+    """A step that never ends ends the process: its requests get an error, and the next one loads the model again."""
+    while True:
+        await asyncio.sleep(WATCH_S)
+        if wrong := pace.stuck(time.monotonic()):
+            sys.stderr.write(f"{wrong}\n")
+            sys.stderr.flush()
+            os._exit(1)  # the writer's thread cannot be ended
 
 
 def load(spec: EngineSpec, send: Any) -> tuple[Session, dict[str, Any]]:

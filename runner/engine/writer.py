@@ -17,6 +17,7 @@ from runner.engine.context import DECODED, NO_SLOT, Context
 from runner.engine.embedding import Embedder
 from runner.engine.limits import Counters, Limits
 from runner.engine.model import Model
+from runner.engine.pace import Pace
 from runner.engine.pictures import Glance, glance
 from runner.engine.pool import SlotPool, common_prefix, shares
 from runner.engine.requests import (
@@ -52,6 +53,7 @@ class Writer:
     ) -> None:
         self.mailbox = Mailbox()
         self.counters = Counters()
+        self.pace = Pace()
         self._model, self._context, self._embedder, self._limits, self._tell = model, context, embedder, limits, tell
         self._pool = SlotPool(limits.slots, shares=model.facts.shares_prefixes)
         self._shelf = Shelf(limits.cells if model.facts.shares_prefixes else 0)
@@ -125,9 +127,9 @@ class Writer:
         self._hand_over()
         if not outputs:
             return  # all of them have come to a picture
-        started = time.perf_counter()
+        self.pace.begin(self._context.batch.count, time.monotonic())
         status = self._context.decode()
-        self.counters.decode_s += time.perf_counter() - started
+        self.counters.decode_s += self.pace.end(time.monotonic())
         if status == DECODED:
             self._failures, self._most = 0, self._limits.batch
             self._after(outputs)
@@ -149,9 +151,9 @@ class Writer:
         if not glances:
             return True
         self._hand_over()
-        started = time.perf_counter()
+        self.pace.begin(sum(g.count for _, g in glances), time.monotonic())
         status = self._context.look([g for _, g in glances])
-        self.counters.decode_s += time.perf_counter() - started
+        self.counters.decode_s += self.pace.end(time.monotonic())
         if status == NO_SLOT:
             self._make_room()
         elif status != DECODED:
