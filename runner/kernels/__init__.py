@@ -44,7 +44,9 @@ def change(llama_cpp: Path) -> None:
     for patch in sorted(HERE.glob("*.patch")):
         for hunk in changes(patch.read_text()):
             path = llama_cpp / hunk.file
-            text = changed.get(path) or path.read_text()
+            if path not in changed:
+                changed[path] = path.read_text(encoding="utf-8") if path.is_file() else ""
+            text = changed[path]
             if text.count(hunk.old) != 1:
                 raise KernelsDoNotFit(
                     f"{patch.name} does not fit {hunk.file}: its lines are there {text.count(hunk.old)} times",
@@ -52,7 +54,7 @@ def change(llama_cpp: Path) -> None:
                 )
             changed[path] = text.replace(hunk.old, hunk.new)
     for path, text in changed.items():
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     for header in HERE.glob("*.h"):
         shutil.copy(header, llama_cpp / "ggml/src/ggml-cpu" / header.name)
 

@@ -9,7 +9,8 @@
 
 #pragma once
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__) && \
+    defined(__F16C__)
 #define HM_X16 1
 
 #include <immintrin.h>
@@ -19,6 +20,12 @@
 
 #ifndef HM_G
 #define HM_G 3
+#endif
+
+#if defined(__GNUC__)
+#define HM_UNROLL _Pragma("GCC unroll 8")
+#else
+#define HM_UNROLL
 #endif
 
 namespace hm {
@@ -112,7 +119,7 @@ static inline about<1> about_one(const block_q8_0 & a) {
     __m128i       sum   = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
     sum                 = _mm_hadd_epi32(sum, sum);
     const int   total   = _mm_extract_epi32(sum, 0) + _mm_extract_epi32(sum, 1);
-    const float scale   = _cvtsh_ss(a.d);
+    const float scale   = GGML_CPU_FP16_TO_FP32(a.d);
     return { { scale }, { scale * (float) total }, { -128 * total } };
 }
 
@@ -129,7 +136,7 @@ static inline void tile(int nb, const W * w, const block_q8_0x4 * a, const about
         for (int m = 0; m < M; m++) {
             dot[m] = W::offset ? _mm512_set1_epi32(r[(m / 4) * nb + l].offset[m % 4]) : _mm512_setzero_si512();
         }
-#pragma GCC unroll 8
+        HM_UNROLL
         for (int k = 0; k < GROUPS; k++) {
             const __m512i group = w[l].group(k);
             for (int m = 0; m < M; m++) {
@@ -194,7 +201,7 @@ template <class B> static inline void gemv(int n, float * s, const void * vx, co
         for (int l = 0; l < nb; l++) {
             __m512i even = W::offset ? _mm512_set1_epi32(kept[l].offset[0]) : _mm512_setzero_si512();
             __m512i odd  = _mm512_setzero_si512();
-#pragma GCC unroll 4
+            HM_UNROLL
             for (int k = 0; k < GROUPS; k += 2) {
                 even = _mm512_dpbusd_epi32(even, w[l].group(k), four_bytes(a[l].qs + 4 * k));
                 odd  = _mm512_dpbusd_epi32(odd, w[l].group(k + 1), four_bytes(a[l].qs + 4 * k + 4));

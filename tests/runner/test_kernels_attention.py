@@ -1,0 +1,175 @@
+"""Attention on the processor, with masks as the engine makes them, against numpy in double precision.
+
+Three ways lead through ggml: tiles (64 rows of queries and more), one row at a time, and one row over many cells in
+parts (512 cells and more).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from tests.runner.ggmlcalls import F16, F32, Ggml, libraries  # noqa: E402
+
+ROWS = [1, 5, 63, 64, 65, 130, 283]
+CELLS = [256, 1024, 261]  # the last: no multiple of 16
+MASKS = ["causal", "sequences", "all", "one row sees nothing", "few cells"]
+SCALE = 0.4  # of queries times keys: sharp enough for a wrong cell to change much
+# Single rows add values in half precision and have queries in it; tiles have single precision and an exponential
+# that is good to 2**-20 or so.
+ALLOWED = {"row": 6e-3, "tile": 2e-5}
+Array = Any
+
+
+class Case(NamedTuple):
+    queries: Array  # (batches, heads, rows, size)
+    keys: Array  # (batches, heads of keys, cells, size)
+    values: Array
+    mask: Array | None  # (batches, heads or 1, rows, cells), half precision
+    max_bias: float = 0.0
+    softcap: float = 0.0
+
+
+def case(heads: int, of_keys: int, size: int, rows: int, cells: int, batches: int = 1) -> Case:
+    made = np.random.default_rng([heads, size, rows, cells])
+    shapes = [(batches, heads, rows, size), *[(batches, of_keys, cells, size)] * 2]
+    queries, keys, values = (made.normal(0, 1, shape).astype(np.float16).astype(np.float32) for shape in shapes)
+    return Case(queries, keys.astype(np.float16), values.astype(np.float16), None)
+
+
+def mask(kind: str, rows: int, cells: int) -> Array:
+    """(1, 1, rows, cells): 0 where a row sees a cell, else minus infinity."""
+    row, cell = np.ogrid[:rows, :cells]
+    shown = np.ones((rows, cells), bool)
+    if kind in ("causal", "one row sees nothing"):
+        shown = cell <= row + cells - rows if rows <= cells else cell * rows <= row * cells
+    if kind == "one row sees nothing":
+        shown[rows // 2] = False
+    if kind == "sequences":  # 7 of them, whose cells lie where they were written: some together, some far off
+        owner = np.random.default_rng(cells).integers(0, 7, cells // 24 + 1).repeat(24)[:cells]
+        shown = (owner == row % 7) | (cell == row % cells)
+    if kind == "few cells":  # first, last, and beside every border of what is looked at together
+        shown = np.isin((cell + row) % cells, [0, 15, 16, 63, cells - 1]) & (cell % 16 < 15) | (cell == cells - 1)
+    return np.where(shown, 0, -np.inf).astype(np.float16)[None, None]
+
+
+def attention(c: Case) -> Array:
+    """(batches, rows, heads, size)."""
+    heads = c.queries.shape[1]
+    share = heads // c.keys.shape[1]
+    keys, values = (np.repeat(x.astype(np.float64), share, 1) for x in (c.keys, c.values))
+    scores = c.queries.astype(np.float64) @ keys.swapaxes(2, 3) * SCALE
+    if c.softcap:
+        scores = c.softcap * np.tanh(scores / c.softcap)
+    if c.mask is not None:
+        repeated = c.mask.astype(np.float64).repeat(heads // c.mask.shape[1], 1)
+        scores = scores + repeated * slopes(heads, c.max_bias)[:, None, None]
+    largest = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isfinite(largest), largest, 0))
+    whole = weights.sum(-1, keepdims=True)
+    return (weights @ values / np.where(whole == 0, 1, whole)).swapaxes(1, 2)
+
+
+def slopes(heads: int, max_bias: float) -> Array:
+    """Of ALiBi (Press and others, 2021), for a number of heads that need not be a power of two."""
+    if not max_bias:
+        return np.ones(heads)
+    power = 1 << (heads.bit_length() - 1)
+    first = 2.0 ** (-max_bias / power * np.arange(1, power + 1))
+    rest = 2.0 ** (-max_bias / 2 / power * np.arange(1, 2 * (heads - power), 2))
+    return np.concatenate([first, rest])
+
+
+@pytest.fixture(scope="module")
+def ggml(engine_installed: None) -> Ggml:
+    return Ggml(libraries())
+
+
+def computed(ggml: Ggml, c: Case, threads: int) -> Array:
+    """Heads lie inside a cell, as in the engine's memory: (batches, cells, heads, size), turned by a view."""
+    with ggml.space() as space:
+        held, turned = [], []
+        for kind, whole in ((F32, c.queries), (F16, c.keys), (F16, c.values)):
+            batches, heads, count, size = whole.shape
+            held.append(space.tensor(kind, batches, count, heads, size))
+            turned.append(space.make("ggml_permute", whole.shape, held[-1], 0, 2, 1, 3))
+        shown = None if c.mask is None else space.tensor(F16, *c.mask.shape)
+        batches, heads, rows, size = c.queries.shape
+        numbers = (SCALE, c.max_bias, c.softcap)
+        result = space.make("ggml_flash_attn_ext", (batches, rows, heads, size), *turned, shown, *numbers)
+        space.allocate(ggml.plain)
+        for tensor, whole in zip(held, (c.queries, c.keys, c.values), strict=True):
+            space.put(tensor, whole.swapaxes(1, 2))
+        if shown is not None:
+            space.put(shown, c.mask)
+        return space.compute(result, threads)
+
+
+def check(ggml: Ggml, c: Case, threads: int = 1) -> None:
+    found, right = computed(ggml, c, threads), attention(c)
+    allowed = ALLOWED["tile" if c.queries.shape[2] >= 64 else "row"]
+    wrong = ~(np.abs(found - right) <= allowed * (1 + np.abs(right)))
+    assert not wrong.any(), (
+        f"{wrong.sum()} of {wrong.size}, first at {np.argwhere(wrong)[0]}, {np.abs(found - right).max()}"
+    )
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("cells", CELLS)
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_row_attends_to_what_its_mask_shows(ggml: Ggml, rows: int, cells: int, kind: str) -> None:
+    check(ggml, case(2, 2, 64, rows, cells)._replace(mask=mask(kind, rows, cells)), threads=1 + rows % 3)
+
+
+@pytest.mark.parametrize("kind", ["causal", "sequences"])
+@pytest.mark.parametrize("rows", [1, 5, 65])
+@pytest.mark.parametrize(("heads", "of_keys", "size"), [(9, 3, 64), (32, 8, 128), (4, 4, 128)])
+def test_heads_share_keys_and_values(ggml: Ggml, heads: int, of_keys: int, size: int, rows: int, kind: str) -> None:
+    cells = 256 if heads > 9 else 261
+    check(ggml, case(heads, of_keys, size, rows, cells)._replace(mask=mask(kind, rows, cells)), threads=2)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 65])
+@pytest.mark.parametrize("cells", [256, 1024])
+def test_without_a_mask_every_cell_is_seen(ggml: Ggml, rows: int, cells: int) -> None:
+    check(ggml, case(4, 2, 64, rows, cells), threads=2)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("rows", [1, 5, 65, 130])
+@pytest.mark.parametrize("heads", [4, 9])
+def test_what_a_mask_adds_is_weighed_by_the_slope_of_its_head(ggml: Ggml, heads: int, rows: int, kind: str) -> None:
+    """ALiBi: finite numbers beside the infinite ones, some of them the lowest that half precision has."""
+    shown = mask(kind, rows, 261)
+    distance = np.abs(np.arange(261) - np.arange(rows)[:, None]).astype(np.float16)
+    sees = np.isfinite(shown).any(-1, keepdims=True)
+    shown = shown - distance
+    shown[..., 3:30] = np.where(sees, np.maximum(shown[..., 3:30], -65504), -np.inf)
+    check(ggml, case(heads, heads, 64, rows, 261)._replace(mask=shown, max_bias=8.0), threads=2)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 65])
+def test_scores_are_capped_before_the_mask(ggml: Ggml, rows: int) -> None:
+    c = case(4, 2, 64, rows, 261)._replace(mask=mask("causal", rows, 261), softcap=2.0)
+    assert np.abs(attention(c) - attention(c._replace(softcap=0.0))).max() > 0.1
+    check(ggml, c, threads=2)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 70])
+def test_each_batch_and_each_head_may_have_a_mask_of_its_own(ggml: Ggml, rows: int) -> None:
+    masks = np.concatenate([mask(kind, rows, 261) for kind in MASKS if "row" not in kind])  # 4 of them
+    each_head = masks.reshape(1, 4, rows, 261)
+    check(ggml, case(4, 2, 64, rows, 261)._replace(mask=each_head), threads=2)
+    each_batch = masks[:2]
+    check(ggml, case(4, 2, 64, rows, 261, batches=2)._replace(mask=each_batch), threads=2)
+    check(ggml, case(4, 2, 64, rows, 261, batches=2)._replace(mask=masks[2:3]), threads=3)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 64, 100])
+@pytest.mark.parametrize("cells", [256, 1024])
+def test_rows_that_see_nothing_give_nothing(ggml: Ggml, rows: int, cells: int) -> None:
+    hidden = np.full((1, 1, rows, cells), -np.inf, np.float16)
+    assert (computed(ggml, case(2, 2, 64, rows, cells)._replace(mask=hidden), 2) == 0).all()
