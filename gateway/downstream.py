@@ -56,7 +56,8 @@ class Downstream(Holder):
     @property
     def index(self) -> Index:
         """What this client may name."""
-        return self.own.index if self.own is not None else self.view.index
+        own = self.own
+        return self.view.index if own is None else own.index
 
     def enter(self, call: Call, request_id: RequestId) -> None:
         """Register a call; raises ``BadRequest`` for an id in use, ``TooManyCalls``."""

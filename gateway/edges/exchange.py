@@ -1,7 +1,7 @@
 """One connection and its requests, as uvicorn has them, but for what costs every request and serves none of ours.
 
-No timer for each pause between requests (connections are looked at once a second), and an answer whose body is known goes out as
-one message and one write.  What the edges send is ASGI with one extension (``WHOLE``), in the way of ``http.response.pathsend``.
+No timer for each pause between requests (connections are looked at once a second), no task for each request (a connection has
+one for all of its requests), and an answer whose body is known goes out as one message and one write.  What the edges send is ASGI with one extension (``WHOLE``), in the way of ``http.response.pathsend``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,32 @@ from gateway.edges.streams import PLAIN, WHOLE
 KEEP_ALIVE_S: Final = 75.0  # idle connections; MCP clients pause between calls
 
 _ODD: Final = frozenset(b"?#%")  # in a request's target: it needs parsing
+
+
+class Signal:
+    """``asyncio.Event``, which is only made where something has to be waited for: most bodies are here when they are asked for."""
+
+    __slots__ = ("_event", "_on")
+
+    def __init__(self) -> None:
+        self._on = False
+        self._event: asyncio.Event | None = None
+
+    def set(self) -> None:
+        self._on = True
+        if self._event is not None:
+            self._event.set()
+
+    def clear(self) -> None:
+        self._on = False
+        if self._event is not None:
+            self._event.clear()
+
+    async def wait(self) -> bool:
+        if not self._on:
+            self._event = self._event or asyncio.Event()
+            await self._event.wait()
+        return True
 
 
 class OneWrite:
@@ -103,6 +129,8 @@ def _usual(default: list[tuple[bytes, bytes]]) -> bytes:
 class QuickProtocol(PatientProtocol):
     joined: OneWrite
     idle_since: float | None = None  # between a response and the next request
+    worker: asyncio.Task[None] | None = None
+    rest: asyncio.Future[Any] | None = None  # what the worker waits for between requests: the next, or None at the end
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -125,6 +153,36 @@ class QuickProtocol(PatientProtocol):
         else:  # one after the other, as they came
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        rest, self.rest = self.rest, None
+        if rest is not None and not rest.done():
+            rest.set_result(cycle)
+        elif self.worker is None:
+            self.worker = task = self.loop.create_task(self._work(cycle))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+        else:  # it still has to do with the request before, though that has its answer
+            super()._start_asgi_task(cycle, app)
+
+    async def _work(self, cycle: Any) -> None:
+        """Answer one request after the other, while the connection lasts."""
+        task = asyncio.current_task()
+        try:
+            while cycle is not None:
+                await cycle.run_asgi(self.app)
+                if self.parser is None or (task is not None and task.cancelling()):
+                    return
+                self.rest = self.loop.create_future()
+                cycle = await self.rest
+        finally:
+            self.worker = self.rest = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        rest, self.rest = self.rest, None
+        if rest is not None and not rest.done():
+            rest.set_result(None)
 
     def _scope(self, version: str) -> Any:
         """ASGI's, "HTTP & WebSocket ASGI Message Format", section "HTTP Connection Scope"."""
@@ -152,7 +210,7 @@ class QuickProtocol(PatientProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=Signal(),  # type: ignore[arg-type]
             expect_100_continue=self.expect_100_continue,
             keep_alive=keep_alive,
             on_response=self.on_response_complete,

@@ -1,7 +1,7 @@
 """Who may speak to the HTTP edge at all: host, origin, token, and what they say they send and accept.
 
 Verdicts on header values are remembered (values repeat; the tables are bounded), so a warm request pays for dictionary
-look-ups and one sha256.
+look-ups.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class Guard:
         self._hosts = LOOPBACK | {h.lower() for h in hosts}
         self._origins = frozenset(o.lower().rstrip("/") for o in origins)
         self._good_hosts: set[bytes] = set()
+        self._known: dict[bytes, Principal] = {}  # by the whole header; our own tokens alone, of one revision
+        self._revision = tokens.revision
         self._accepts: dict[bytes | None, tuple[bool, bool]] = {}
 
     def headers(self, raw: list[tuple[bytes, bytes]]) -> Headers:
@@ -188,14 +190,25 @@ class Guard:
     def _authenticate(self, authorization: bytes | None) -> Principal:
         if authorization is None:
             raise self._unauthorized("auth.missing", "a bearer token is required")
+        if self._revision != self._tokens.revision:
+            self._revision = self._tokens.revision
+            self._known.clear()
+        principal = self._known.get(authorization) or self._holder(authorization)
+        if principal.expires is not None and principal.expires <= time.time():
+            raise self._unauthorized("auth.expired", "that token has ended", error=True)
+        return principal
+
+    def _holder(self, authorization: bytes) -> Principal:
         token = _bearer(authorization)
         principal = self._tokens.principal(token) if token is not None else None
+        if principal is not None and self._revision == self._tokens.revision:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[authorization] = principal
         if principal is None and self.oauth is not None and token is not None:
             principal = self.oauth.known(token)
         if principal is None:
             raise self._unauthorized("auth.invalid", "that token is not known here", error=True)
-        if principal.expires is not None and principal.expires <= time.time():
-            raise self._unauthorized("auth.expired", "that token has ended", error=True)
         return principal
 
     def _unauthorized(self, code: str, message: str, *, error: bool = False) -> HttpRefusal:

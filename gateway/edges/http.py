@@ -101,24 +101,29 @@ class HttpEdge:
         await send_body(send, refusal.status, refusal.body, refusal.headers)
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        headers = self._guard.headers(scope["headers"])
-        if scope["path"] == HEALTH_PATH:
+        headers, path = self._guard.headers(scope["headers"]), scope["path"]
+        if path == PATH and self._guard.oauth is None:  # nearly every request
+            await self._mcp(self._caller(DEFAULT, headers), headers, scope, receive, send)
+            return
+        if path == HEALTH_PATH:
             self._guard.check_host(headers)
             await send_body(send, 200, b'{"status":"ok"}')
             return
-        if self._metadata is not None and scope["path"] in self._metadata_paths:
+        if self._metadata is not None and path in self._metadata_paths:
             self._guard.check_host(headers)
             await send_body(send, 200, self._metadata)
             return
         if self._guard.oauth is not None:
             await self._guard.prepare(headers)
-        if scope["path"] == METRICS_PATH:
+        if path == METRICS_PATH:
             await self._metrics(scope["method"], headers, send)
             return
-        if scope["path"].startswith(ADMIN):
+        if path.startswith(ADMIN):
             await self._admin(scope, headers, receive, send)
             return
-        caller = self._caller(_profile_of(scope["path"]), headers)
+        await self._mcp(self._caller(_profile_of(path), headers), headers, scope, receive, send)
+
+    async def _mcp(self, caller: Caller, headers: Headers, scope: Any, receive: Receive, send: Send) -> None:
         method = scope["method"]
         if method == "POST":
             await self._post(caller, headers, scope, receive, send)

@@ -11,7 +11,7 @@ from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from gateway.interceptors.secrets import Hit, hits
+from gateway.interceptors.secrets import CHUNK, Hit, hits
 
 META_KEY: Final = "dev.harbourmaster/marks"
 HIDDEN: Final = "hidden-text"
@@ -63,10 +63,16 @@ def marks(data: bytes) -> list[str]:
     if not data.isascii() and _HIDDEN.search(data.decode("utf-8", "replace").lstrip("\ufeff")):
         found.append(HIDDEN)
     lower = data.lower()
-    found_starts = list(islice(hits(_LOOK, lower, _LONGEST), _MOST))
+    found_starts = _found(lower)
     if found_starts and _instructs(lower, found_starts):
         found.append(INSTRUCTIONS)
     return found
+
+
+def _found(lower: bytes) -> list[Hit]:
+    if len(lower) <= CHUNK:
+        return _LOOK.find_matches_as_indexes(lower)[:_MOST]
+    return list(islice(hits(_LOOK, lower, _LONGEST), _MOST))
 
 
 def _instructs(lower: bytes, found: list[Hit]) -> bool:

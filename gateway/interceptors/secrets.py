@@ -107,7 +107,7 @@ class SecretScan:
         spelt = self._in_use.in_json
         if spelt is not self._spelt:
             self._build(spelt)
-        if next(hits(self._first, data, self._longest), None) is None:
+        if not _any(self._first, data, self._longest):
             return []
         return _apart(self._confirmed(data, hits(self._all, data, self._longest, overlapping=True)))
 
@@ -156,6 +156,12 @@ def hits(automaton: BytesAhoCorasick, data: bytes, longest: int, *, overlapping:
         for number, start, end in automaton.find_matches_as_indexes(data[first : begin + CHUNK], overlapping):
             if end + first > begin:
                 yield number, start + first, end + first
+
+
+def _any(automaton: BytesAhoCorasick, data: bytes, longest: int) -> bool:
+    if len(data) <= CHUNK:  # nearly every message: no generator for it
+        return bool(automaton.find_matches_as_indexes(data))
+    return next(hits(automaton, data, longest), None) is not None
 
 
 class _Runs:

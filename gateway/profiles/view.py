@@ -42,7 +42,8 @@ class View:
 
     @property
     def index(self) -> Index:
-        return self._seen.index if self._seen is not None else self.seen.index
+        seen = self._seen
+        return (seen if seen is not None else self.seen).index
 
     @property
     def looked_at(self) -> bool:

@@ -52,14 +52,17 @@ def checked(record: dict[str, Any]) -> dict[str, Any]:
     """A copy of ``record`` that is known to serialise; raises ``AuditRecordInvalid``.  On the path of every call."""
     if type(record.get("kind")) is not str or record["kind"] == NOTICE or len(record) > MAX_FIELDS:
         raise _invalid(f"it has no kind of its own, or over {MAX_FIELDS} fields")
+    if not record.keys() <= _known_keys:
+        for key in record:
+            _learn(key)
     copy = dict(record)
     for key, value in record.items():
-        if key not in _known_keys:
-            _learn(key)
         kind = type(value)
         if kind is str:
             if len(value) > MAX_TEXT or not (value.isascii() or _encodes(value)):
                 raise _invalid(f"the text in {key} is too long or not Unicode")
+        elif kind is float:
+            copy[key] = _fraction(key, value)
         elif value is not None and kind is not bool:
             copy[key] = _number_or_list(key, value)
     return copy

@@ -61,7 +61,7 @@ class AuditProcess:
 
     def append(self, record: dict[str, Any]) -> None:
         """Hand over ``record`` (flat; ``kind`` first of all); raises ``AuditUnavailable`` when it may not get written."""
-        frame = orjson.dumps((time.time(), checked(record))) + b"\n"
+        frame = orjson.dumps((time.time(), checked(record)), option=orjson.OPT_APPEND_NEWLINE)
         with self._lock:
             if self._failure is not None or self._closed or len(self._unsure) >= self._max_queue:
                 raise self._refusal()

@@ -9,10 +9,11 @@ from typing import Any
 
 import uvicorn
 
-from gateway.edges.exchange import KEEP_ALIVE_S, QuickProtocol
+from gateway.edges.exchange import KEEP_ALIVE_S, QuickProtocol, Signal
 from gateway.edges.patience import BODY_S, look_at
 from gateway.edges.streams import send_body
 from gateway.serve import bind
+from tests.gateway.harness import until
 
 
 class Server(uvicorn.Server):
@@ -175,6 +176,114 @@ async def test_a_long_call_whose_body_is_here_is_left_alone() -> None:
                 look_at(server.server_state.connections, now + later)
             leave.set()
             assert (await answer(reader))[2] == b"{}"
+
+
+async def test_one_task_answers_all_requests_of_a_connection_and_ends_with_it() -> None:
+    tasks = set()
+
+    async def who(scope: Any, receive: Any, send: Any) -> None:
+        tasks.add(asyncio.current_task())
+        await echo(scope, receive, send)
+
+    async with connected(who) as (server, reader, writer):
+        for number in (b"1", b"2", b"3"):
+            writer.write(post("/", number))
+            assert (await answer(reader))[2] == b"/  " + number
+        assert server.server_state.tasks == tasks
+        assert len(tasks) == 1
+        writer.close()
+        await asyncio.wait_for(asyncio.wait(tasks), 5)
+        assert not server.server_state.tasks
+
+
+async def test_a_request_does_not_wait_for_what_its_predecessor_does_after_its_answer() -> None:
+    leave = asyncio.Event()
+
+    async def lingering(scope: Any, receive: Any, send: Any) -> None:
+        await echo(scope, receive, send)
+        if scope["path"] == "/stay":
+            await leave.wait()
+
+    async with connected(lingering) as (server, reader, writer):
+        writer.write(post("/stay", b"1"))
+        await answer(reader)
+        for number in (b"2", b"3"):
+            writer.write(post("/", number))
+            assert (await answer(reader))[2] == b"/  " + number
+        leave.set()
+        writer.write(post("/stay", b"4") + post("/", b"5"))
+        assert [(await answer(reader))[2] for _ in range(2)] == [b"/stay  4", b"/  5"]
+        assert len(server.server_state.tasks) == 1
+
+
+async def test_a_client_that_leaves_while_it_is_answered_leaves_no_task_behind() -> None:
+    here, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        here.set()
+        await leave.wait()
+        await send_body(send, 200, b"{}")
+
+    async with connected(slow) as (server, _, writer):
+        writer.write(post("/", b"x"))
+        await here.wait()
+        tasks = set(server.server_state.tasks)
+        writer.transport.abort()
+        await until(lambda: not server.server_state.connections)
+        leave.set()
+        await asyncio.wait_for(asyncio.wait(tasks), 5)
+        assert not server.server_state.tasks
+
+
+async def test_a_task_that_was_cancelled_answers_nothing_more_and_the_next_request_gets_another() -> None:
+    tasks = []
+
+    async def cancelled(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        await echo(scope, receive, send)
+        if scope["path"] == "/end":
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+    async with connected(cancelled) as (server, reader, writer):
+        writer.write(post("/end", b"1"))
+        await answer(reader)
+        await asyncio.wait_for(asyncio.wait(tasks), 5)
+        writer.write(post("/", b"2"))
+        assert (await answer(reader))[2] == b"/  2"
+        assert len(set(tasks)) == 2
+        assert server.server_state.tasks == {tasks[1]}
+
+
+async def test_a_task_that_is_cancelled_between_requests_costs_no_request() -> None:
+    async with connected(echo) as (server, reader, writer):
+        writer.write(post("/", b"1"))
+        await answer(reader)
+        (connection,) = server.server_state.connections
+        connection.worker.cancel()
+        connection.data_received(post("/", b"2"))  # before it has had a turn
+        assert (await answer(reader))[2] == b"/  2"
+
+
+async def test_a_signal_is_heard_whether_it_came_before_or_after_the_wait() -> None:
+    signal = Signal()
+    signal.set()
+    assert await signal.wait()
+    signal.clear()
+    waiting = asyncio.create_task(signal.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    signal.set()
+    assert await asyncio.wait_for(waiting, 5)
+    signal.clear()
+    assert not (again := asyncio.create_task(signal.wait())).done()
+    await asyncio.sleep(0)
+    signal.set()
+    assert await asyncio.wait_for(again, 5)
 
 
 async def echo_all(scope: Any, receive: Any, send: Any) -> None:
