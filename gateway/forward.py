@@ -20,7 +20,6 @@ from gateway.downstream import Downstream
 from gateway.dynamic.tools import OURS
 from gateway.errors import (
     BadRequest,
-    CallCancelled,
     CallTimeout,
     NoChannel,
     ServerExited,
@@ -36,6 +35,7 @@ from gateway.limits import LIMITS
 from gateway.lock import LockedServer
 from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
+from gateway.outcomes import call_record, error_code, kind_of_failure, outcome_of
 from gateway.pool_repeat import is_repeatable
 from gateway.protocol import HEADER_MISMATCH, METHOD_NOT_FOUND
 from gateway.record import Recorder
@@ -46,8 +46,7 @@ from gateway.tasks import may_begin, withhold
 from gateway.telemetry.tracer import Tracer
 from gateway.upstream import Upstream
 from gateway.url_required import questions, visited
-from harbourmaster.core.errors import EngineError, HarbourError, IntegrityError, RefusedError, UnavailableError
-from sandbox.errors import LimitReached
+from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError
 
 HeaderMap = dict[str, str]
 Own = Callable[[Downstream, Call, Route, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -130,10 +129,10 @@ class Forwarder:
             if call.span is not None:
                 call.span.answered = time.time_ns()
             reply["id"] = request_id
-            outcome = _outcome(reply)
-            answer = await self._gate.answer(client, call, route, reply), _error_code(reply)
+            outcome = outcome_of(reply)
+            answer = await self._gate.answer(client, call, route, reply), error_code(reply)
         except HarbourError as e:
-            outcome, code, refused = _kind(e), e.code, e
+            outcome, code, refused = kind_of_failure(e), e.code, e
             if outlet is not NOWHERE:
                 outlet.refused = e
             answer = failure(request_id, e, modern=client.modern)
@@ -153,7 +152,7 @@ class Forwarder:
                 if upstream is not None:
                     self._leases.done(upstream, parked=call.parked)
             seconds = time.perf_counter() - began
-            record = _record(client, method, route, upstream, outcome, code, seconds)
+            record = call_record(client, method, route, upstream, outcome, code, seconds)
             lost = self._recorder.call(self._explained(record, call, refused))
             if call is not None and call.span is not None and self.tracer is not None:
                 self.tracer.end(call.span, record, client)
@@ -305,14 +304,14 @@ class Forwarder:
                 reply = await _subscribed(upstream, "resources/subscribe", route, self._timeout)
             else:
                 reply = await upstream.request("resources/subscribe", {"uri": route.name}, self._timeout)
-            outcome = _outcome(reply)
+            outcome = outcome_of(reply)
         except HarbourError as e:
-            outcome, code, refused = _kind(e), e.code, e
+            outcome, code, refused = kind_of_failure(e), e.code, e
         finally:
             self._gate.leave(call)
             if upstream is not None:
                 self._leases.done(upstream)
-        record = _record(client, call.method, route, upstream, outcome, code, time.perf_counter() - began)
+        record = call_record(client, call.method, route, upstream, outcome, code, time.perf_counter() - began)
         lost = self._recorder.call(self._explained(record, call, refused))
         if outcome != "ok" or lost is not None or route is None or upstream is None:
             return False
@@ -401,53 +400,3 @@ def _note_subscription(method: str, route: Route, upstream: Upstream) -> None:
         upstream.subscriptions.add(route.name)
     elif method == "resources/unsubscribe":
         upstream.subscriptions.discard(route.name)
-
-
-# -- the audit record
-
-
-def _outcome(reply: dict[str, Any]) -> str:
-    result = reply.get("result")
-    if not isinstance(result, dict):
-        return "rpc_error"
-    if result.get("isError") is True:
-        return "tool_error"
-    return "input_required" if result.get("resultType") == "input_required" else "ok"
-
-
-def _error_code(reply: dict[str, Any]) -> int:
-    error = reply.get("error")
-    code = error.get("code") if isinstance(error, dict) else 0
-    return code if isinstance(code, int) else 0
-
-
-def _kind(error: HarbourError) -> str:
-    if isinstance(error, CallCancelled):
-        return "cancelled"
-    return "failed" if isinstance(error, UnavailableError | EngineError | LimitReached) else "refused"
-
-
-def _record(
-    client: Downstream,
-    method: str,
-    route: Route | None,
-    upstream: Upstream | None,
-    outcome: str,
-    code: str,
-    seconds: float,
-) -> dict[str, Any]:
-    record = {
-        "kind": "call",
-        "server": route.server if route is not None else "",
-        "tool": route.name if route is not None else "",
-        "method": method,
-        "principal": client.principal.name,
-        "session": client.label,
-        "profile": client.view.name,
-        "outcome": outcome,
-        "duration_ms": round(seconds * 1000, 3),
-        "sandbox": upstream.sandbox_id if upstream is not None else "",
-    }
-    if code:
-        record["code"] = code
-    return record

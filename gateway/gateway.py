@@ -114,16 +114,7 @@ class Gateway:
         self._differences = Differences(settings.held_dir, self.recorder, self._differs)
         self._reload = reload
         self._admissions = Admissions(admit, admit_relaxed)
-        self.leases = Leases(
-            starter=start,
-            admit=self._admissions.check,
-            **pool_settings(settings),
-            client_info=SERVER_INFO,
-            stamp=stamp,
-            report=self._differences.report,
-            notify=self.happenings.publish,
-            habits=Habits(load(settings.run_dir / HABITS_FILE)),
-        )
+        self.leases = self._pool(start, stamp)
         self._policies = PolicyWatch(settings)
         self._gate = Gatekeeper.of(settings, self.recorder.call, self._in_sandbox)
         self._forwarder = Forwarder(
@@ -146,6 +137,18 @@ class Gateway:
         self.began = 0.0  # the event loop's time
         self._tokens_seen = tokens.revision
         self._complaint = ""
+
+    def _pool(self, start: SandboxStarter, stamp: Stamp) -> Leases:
+        return Leases(
+            starter=start,
+            admit=self._admissions.check,
+            **pool_settings(self.settings),
+            client_info=SERVER_INFO,
+            stamp=stamp,
+            report=self._differences.report,
+            notify=self.happenings.publish,
+            habits=Habits(load(self.settings.run_dir / HABITS_FILE)),
+        )
 
     def _own_tools(self, append: Append, catalog: Catalog | None, code: Callable[[], LockedServer] | None) -> OwnTools:
         conversations = Conversations(

@@ -167,12 +167,7 @@ def build(
     prompts = merge("prompts", "name", names.public_names, "prompts", "prompt")
     resources = merge("resources", "uri", names.public_uris, "resources", "resource")
     templates = merge("resourceTemplates", "uriTemplate", names.public_uris, "templates", "template")
-    merged = {
-        "tools/list": ("tools", tools.items),
-        "prompts/list": ("prompts", prompts.items),
-        "resources/list": ("resources", resources.items),
-        "resources/templates/list": ("resourceTemplates", templates.items),
-    }
+    lists = _lists(tools, prompts, resources, templates)
     every = listed is not None  # clients add servers: what none of them offers yet is offered too
     capabilities = _capabilities(servers, every=every)
     extensions = offered_extensions(servers.values(), modern=True, every=every)
@@ -183,8 +178,8 @@ def build(
         prompts=_with_qualified(prompts.routes),
         resources=resources.routes,
         templates=templates.routes,
-        handshake_lists={m: encode({key: items}) for m, (key, items) in merged.items()},
-        modern_lists={m: encode(_modern({key: items}, server_info)) for m, (key, items) in merged.items()},
+        handshake_lists={method: encode(result) for method, result in lists.items()},
+        modern_lists={method: encode(_modern(result, server_info)) for method, result in lists.items()},
         capabilities={**capabilities, **handshake_only(servers.values(), every=every)},
         instructions=instructions,
         discover=encode(_modern(_discover({**capabilities, **named(extensions)}, instructions), server_info)),
@@ -242,6 +237,16 @@ def _merge(
             items.append(item if shown == item[key] else {**item, key: shown})
         routes[shown] = Route(name, item[key], shown, _annotated_schema(item) if part == "tools" else None)
     return _Merged(items, routes, kept_out)
+
+
+def _lists(tools: _Merged, prompts: _Merged, resources: _Merged, templates: _Merged) -> dict[str, dict[str, Any]]:
+    """The result of each list, by its method."""
+    return {
+        "tools/list": {"tools": tools.items},
+        "prompts/list": {"prompts": prompts.items},
+        "resources/list": {"resources": resources.items},
+        "resources/templates/list": {"resourceTemplates": templates.items},
+    }
 
 
 def _annotated_schema(tool: dict[str, Any]) -> dict[str, Any] | None:
