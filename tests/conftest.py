@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harbourmaster.core.settings import Settings
-from tests.fixtures.lent import lend
+from tests.fixtures.lent import lend, named_home
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,8 +41,12 @@ def settings(home: Path) -> Settings:
 @pytest.fixture(scope="session")
 def built_home(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """What ``HM_TEST_HOME`` has built, for all tests that run it and change none of it; None where that is not set."""
+    named = named_home()
+    if named is None:
+        return None
     place = tmp_path_factory.mktemp("lent") / "harbour"
-    return place if lend(place) else None
+    lend(named, place)
+    return place
 
 
 @pytest.fixture(scope="session")

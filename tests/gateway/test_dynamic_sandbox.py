@@ -42,10 +42,11 @@ PROFILES = {
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def settings(built_home: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A home of these tests' own with two servers locked, and the code runner built; what HM_TEST_HOME has built is used."""
     settings = Settings.load(home=tmp_path_factory.mktemp("dynamic") / "harbour", pool_spares=0)
-    lend(settings.home)
+    if built_home is not None:
+        lend(built_home, settings.home, linked=True)
     engine = Engine.connect(settings)
     before = _tags(engine)
     prepared = prepare(settings, engine, SERVERS, yes=True, say=print)

@@ -8,7 +8,7 @@ from tests.fixtures.lent import lend
 
 
 @pytest.fixture
-def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def serving(tmp_path: Path) -> Path:
     home = tmp_path / "serving"
     for name in (
         "bases.json",
@@ -29,7 +29,6 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(name)
-    monkeypatch.setenv("HM_TEST_HOME", str(home))
     return home
 
 
@@ -43,20 +42,20 @@ BUILT = {"bases.json", "keys/signing.key", "oci/index.json", "oci/blobs/sha256/a
 def test_images_and_the_key_that_signed_them_are_lent_and_nothing_that_is_in_use_or_secret(
     serving: Path, tmp_path: Path
 ) -> None:
-    assert lend(tmp_path / "one")
+    lend(serving, tmp_path / "one")
     assert files(tmp_path / "one") == BUILT
-    assert lend(tmp_path / "two", models=True)
-    assert files(tmp_path / "two") == BUILT | {"models/index.json", "models/blobs/sha256/bb"}
+    lend(tmp_path / "one", tmp_path / "two", linked=True)
+    assert files(tmp_path / "two") == BUILT
+    lend(serving, tmp_path / "three", models=True)
+    assert files(tmp_path / "three") == BUILT | {"models/index.json", "models/blobs/sha256/bb"}
 
 
-def test_a_test_that_flips_a_byte_flips_its_own(serving: Path, tmp_path: Path) -> None:
-    assert lend(tmp_path / "mine", writable=True)
-    with (tmp_path / "mine" / "oci/blobs/sha256/aa").open("r+b") as blob:
-        blob.write(b"X")
-    assert (serving / "oci/blobs/sha256/aa").read_text() == "oci/blobs/sha256/aa"
-
-
-def test_where_no_home_is_named_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HM_TEST_HOME", raising=False)
-    assert not lend(tmp_path / "none")
-    assert not (tmp_path / "none").exists()
+def test_nothing_of_the_home_that_lends_changes(serving: Path, tmp_path: Path) -> None:
+    blob = serving / "oci/blobs/sha256/aa"
+    before = blob.stat()
+    lend(serving, tmp_path / "mine")
+    with (tmp_path / "mine" / "oci/blobs/sha256/aa").open("r+b") as own:
+        own.write(b"X")
+    assert blob.read_text() == "oci/blobs/sha256/aa"
+    after = blob.stat()
+    assert (before.st_ctime_ns, before.st_nlink) == (after.st_ctime_ns, after.st_nlink)

@@ -22,7 +22,7 @@ from harbourmaster.up.state import read_state
 from registry.oci.layout import OciLayout
 from sandbox.engine import Engine
 from sandbox.reaper import ALL, list_sandboxes, reap
-from tests.fixtures.lent import lend
+from tests.fixtures.lent import lend, named_home
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -56,7 +56,8 @@ class Person:
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Starts from what ``HM_TEST_HOME`` has built, where it is given; the copy is this test's own."""
     home = tmp_path_factory.mktemp("main") / "harbour"
-    lend(home, models=True, writable=True)
+    if named := named_home():
+        lend(named, home, models=True)
     with socket.socket() as a, socket.socket() as b, socket.socket() as c:
         for s in (a, b, c):
             s.bind(("127.0.0.1", 0))
