@@ -295,6 +295,8 @@ class HttpEdge:
                 outlet.task.uncancel()
                 raise _Gone from None
             raise
+        finally:
+            outlet.task = None  # it goes on to the next request of this connection
 
     # -- GET, sessions
 
