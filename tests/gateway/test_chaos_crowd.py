@@ -17,7 +17,7 @@ from harbourmaster.core.settings import Settings
 from sandbox.engine import Engine
 from sandbox.owner import LABEL_HOME, LABEL_SANDBOX
 from sandbox.reaper import ALL, reap
-from tests.fixtures.images import build_keeper_image
+from tests.fixtures.images import build_keeper_image, remove_loaded
 from tests.gateway.chaos_clients import PATIENCE_S, Client, Ending, HandshakeClient, client, crowd
 from tests.gateway.chaos_program import all_gone, eventually, program
 
@@ -47,6 +47,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine = Engine.connect(settings)
     yield engine
     reap(engine, owner=ALL)
+    remove_loaded(engine, "hm-test-keeper")
     engine.close()
 
 
