@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -51,7 +52,8 @@ class Anthropic:
 
     async def _answer(self, job: ChatJob, model: str, plan: Any) -> dict[str, Any]:
         content: list[dict[str, Any]] = []
-        async with self._runner.scheduler.use(plan) as engine, aclosing(chat(engine, job)) as events:
+        whole = replace(job, whole=True)
+        async with self._runner.scheduler.use(plan) as engine, aclosing(chat(engine, whole)) as events:
             async for event in events:
                 if isinstance(event, Text):
                     if content and content[-1]["type"] == "text":

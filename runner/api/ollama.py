@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,6 +84,7 @@ class Ollama:
         asked = parse_chat(_as_openai(body))
         if body.get("stream") is not False:
             return Events(_lines(self._chat_bodies(asked, plan)), _error_line, "application/x-ndjson")
+        asked = replace(asked, job=replace(asked.job, whole=True))
         return json_response(await until_disconnect(request, self._whole(self._chat_bodies(asked, plan))))
 
     async def generate(self, request: Request) -> Response:

@@ -49,7 +49,8 @@ class OpenAI:
 
     async def _answer(self, asked: ChatRequest, plan: Any, client: str) -> dict[str, Any]:
         async with self._runner.scheduler.use(plan, client=client) as engine:
-            choices = await asyncio.gather(*(_collect(engine, asked, i) for i in range(asked.choices)))
+            whole = replace(asked, job=replace(asked.job, whole=True))
+            choices = await asyncio.gather(*(_collect(engine, whole, i) for i in range(asked.choices)))
         usage = _sum([u for _, u in choices])
         return {
             "id": _id("chatcmpl"),
@@ -101,7 +102,7 @@ class OpenAI:
         async def one(engine: Any, index: int, frame: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
             text = ""
             logprobs: list[dict[str, Any]] = []
-            async for event in generate(engine, frame):
+            async for event in generate(engine, {**frame, "whole": True}):
                 if isinstance(event, Text):
                     text += event.text
                     logprobs.extend(event.logprobs)

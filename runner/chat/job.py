@@ -67,6 +67,7 @@ class ChatJob:
     tool_choice: str = "auto"  # auto, none, required, or the name of one tool
     parallel: bool = True
     template_args: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False  # the text is wanted at the end, in one piece
 
 
 async def generate(engine: Engine, frame: dict[str, Any]) -> AsyncGenerator[Text | Done, None]:

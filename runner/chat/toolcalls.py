@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.chat.job import ChatEvent, ChatJob, Done, Engine, Text, ToolCall, Usage, generate
@@ -30,7 +30,8 @@ def chat(engine: Engine, job: ChatJob) -> AsyncGenerator[Any, None]:
 
 
 def _plain_frame(job: ChatJob) -> dict[str, Any]:
-    return {"options": job.options, **_texts(job.messages), "template_args": job.template_args}
+    whole = {"whole": True} if job.whole else {}
+    return {"options": job.options, **_texts(job.messages), "template_args": job.template_args, **whole}
 
 
 def _texts(messages: list[dict[str, Any]]) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def frame_of(job: ChatJob, form: ToolFormat, template: str, *, lazy: bool) -> di
     options = {**job.options, "grammar": grammar}
     if lazy:
         options |= {"grammar_triggers": [form.open], "grammar_at_start": form.at_start}
-    return {"options": options, "special": True, **_prompt(job, form, template)}
+    whole = {} if lazy and not job.whole else {"whole": True}  # of calls nothing is shown before the last
+    return {"options": options, "special": True, **_prompt(job, form, template), **whole}
 
 
 def prompt_frame(engine: Engine, job: ChatJob) -> dict[str, Any]:
@@ -102,7 +104,7 @@ async def _repair(
         {"role": "user", "content": f"That tool call is invalid: {error.message}. Write the corrected call."},
     ]
     choice = job.tool_choice if job.tool_choice.startswith("=") else "required"
-    again = ChatJob(told, job.options, job.tools, choice, job.parallel, job.template_args)
+    again = replace(job, messages=told, tool_choice=choice)
     text, done = "", None
     async with aclosing(generate(engine, frame_of(again, form, template, lazy=False))) as events:
         async for event in events:

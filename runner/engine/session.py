@@ -37,6 +37,7 @@ class _Stream:
     prompt_tokens: int
     tokens: int = 0
     stopping: bool = False
+    whole: list[str] | None = None  # the answer so far, where it is told at its end
 
 
 @dataclass
@@ -90,7 +91,9 @@ class Session:
     def _begin(self, request_id: int, frame: dict[str, Any], generation: Generation, prompt: Prompt) -> None:
         length = len(prompt.tokens)
         self._check_length(prompt.tokens, self.context - 1)
-        self._streams[request_id] = _Stream(TextStream(generation.stop), bool(frame.get("special")), length)
+        whole: list[str] | None = [] if frame.get("whole") else None  # nobody is woken for what nobody sees yet
+        special = bool(frame.get("special"))
+        self._streams[request_id] = _Stream(TextStream(generation.stop), special, length, whole=whole)
         self.writer.mailbox.put(Generate(request_id, prompt, _fitted(generation, self.context - length)))
 
     def _cancel(self, request_id: int) -> None:
@@ -262,14 +265,17 @@ class Session:
         if stream.text.stopped:
             stream.stopping = True
             self.writer.mailbox.put(Cancel(event.id))
-        return text
+        if stream.whole is None or event.likelihood is not None:
+            return text
+        stream.whole.append(text)
+        return ""
 
     def _on_finished(self, event: Finished) -> list[dict[str, Any]]:
         stream = self._streams.pop(event.id, None)
         if stream is None:
             return []
         frames = []
-        rest = stream.text.finish()
+        rest = "".join(stream.whole or ()) + stream.text.finish()
         if rest:
             frames.append({"id": event.id, "ev": "delta", "text": rest})
         reason = "stop" if stream.text.stopped else event.reason

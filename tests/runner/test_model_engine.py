@@ -72,6 +72,21 @@ async def test_a_sequence_that_made_way_for_others_is_put_back_instead_of_comput
         assert (before, after) == (" Saturday,", " Saturday,")
 
 
+async def test_an_answer_that_is_wanted_whole_comes_in_one_piece(engine_installed: None, smollm2: Path) -> None:
+    options = {"temperature": 0, "max_tokens": 12, "stop": ["Sunday"]}
+    frame = {"op": "generate", "prompt": "Monday, Tuesday, Wednesday, Thursday, Friday,", "options": options}
+    async with engine(smollm2, context=512) as e:
+        whole = [f async for f in e.stream({**frame, "whole": True})]
+        pieces = [f async for f in e.stream(frame)]
+        likely = [f async for f in e.stream({**frame, "whole": True, "options": {**options, "logprobs": 0}})]
+    assert [f["ev"] for f in whole] == ["delta", "done"]
+    assert whole[0]["text"].startswith(" Saturday,")
+    assert "Sunday" not in whole[0]["text"]
+    assert whole[-1]["stop"] == "Sunday"
+    assert len(pieces) > 2
+    assert sum("logprob" in f for f in likely) == likely[-1]["usage"]["completion_tokens"]
+
+
 @pytest.mark.parametrize("together", [1, 3])
 async def test_guesses_spare_steps_and_change_nothing_that_is_said(
     together: int, engine_installed: None, smollm2: Path
