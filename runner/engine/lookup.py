@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from runner.engine.model import Tokens
 
 SAME = 3  # tokens that have to be the same before a guess
@@ -21,18 +19,19 @@ LONGEST_REST = 64  # steps
 def guess(said: Tokens, most: int) -> list[int]:
     """What followed the last place, before the end, where the last ``SAME`` tokens of ``said`` stand.
 
+    >>> import numpy as np
     >>> guess(np.array([1, 2, 3, 4, 5, 9, 1, 2, 3], np.int32), 2)
     [4, 5]
     """
     if most < 1 or len(said) <= SAME:
         return []
-    found = said[SAME - 1 : -1] == said[-1]
-    for back in range(1, SAME):
-        found &= said[SAME - 1 - back : -1 - back] == said[-1 - back]
-    places = np.flatnonzero(found)
-    if not len(places):
+    before, same = said[:-1].tobytes(), said[-SAME:].tobytes()
+    at = before.rfind(same)
+    while at % said.itemsize and at >= 0:  # not where a token begins
+        at = before.rfind(same, 0, at + len(same) - 1)
+    if at < 0:
         return []
-    after = int(places[-1]) + SAME
+    after = at // said.itemsize + SAME
     return [int(token) for token in said[after : after + most]]
 
 
