@@ -108,6 +108,7 @@ class Leases:
         """A connection to ``server`` for one call of ``holder``, started if need be; calls arriving meanwhile wait for the
         same.  ``own``: never a shared one.  Raises ``SandboxEvicted``, ``TooManySandboxes``, and what starting raises.
         """
+        _still_here(holder, server)
         if per_call(server) and not own:
             lease = self._begin(holder, server, CALL)
         elif is_stateless(server) and not own and server.name not in holder.leases:
@@ -118,6 +119,7 @@ class Leases:
         if lease.task is not None and not lease.ready:
             try:
                 await asyncio.shield(lease.task)
+                _still_here(holder, server)
             except BaseException:
                 lease.claims -= 1
                 if lease.kind == CALL:
@@ -282,7 +284,8 @@ class Leases:
                 self.evict(lease, "because the lock changed")
 
     def end_all(self, holder: Holder) -> None:
-        """``holder`` left."""
+        """``holder`` left.  A call of its that waits for a verdict, or a start, will not find a sandbox."""
+        holder.left = True
         for lease in tuple(holder.leases.values()):
             self.end(lease)
         for lease in [x for x in self._all if x.kind == CALL and x.holder is holder]:
@@ -363,6 +366,11 @@ class Leases:
             await asyncio.gather(*self._ending, return_exceptions=True)
         await self.pool.close()
         await self._scales.close()
+
+
+def _still_here(holder: Holder, server: LockedServer) -> None:
+    if holder.left:
+        raise ServerExited(f"{server.name} was not asked: its client left", remedy="open a new session")
 
 
 def _eviction_order(lease: Lease) -> tuple[bool, float]:

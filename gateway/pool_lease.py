@@ -68,6 +68,7 @@ class Holder(_Peer):
     calls: dict[RequestId, Call]
     remembers: bool
     label: str
+    left = False  # it is gone, and gets no sandbox any more
 
 
 class Shared(Everybody, Holder):

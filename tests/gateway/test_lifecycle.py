@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -151,6 +152,27 @@ async def test_a_server_that_loses_its_admission_stops(http: Http, world: World,
     gateway._admissions.forget()  # what ten seconds do
     assert code(await http.call(session, "tools/call", tool_call("echo"))) == "admission.denied"
     await until(lambda: world.running == 0)
+
+
+async def test_a_session_that_ends_while_its_call_waits_for_a_verdict_starts_nothing(
+    http: Http, world: World, gateway: Any
+) -> None:
+    session, admit = await http.initialize(), gateway._admissions._admit
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(name: str) -> Any:
+        asked.set()
+        answer.wait(60)
+        return admit(name)
+
+    gateway._admissions._admit = slow
+    gateway._admissions.forget()
+    waiting = asyncio.create_task(http.call(session, "tools/call", tool_call("hang")))
+    await until(asked.is_set)
+    assert (await http.request("DELETE", Mcp_Session_Id=session)).status == 204
+    answer.set()
+    assert code(await waiting) == "gateway.server_exited"
+    assert (world.started, len(gateway.leases)) == ([], 0)
 
 
 async def test_every_call_is_recorded_without_its_arguments(http: Http, world: World) -> None:
