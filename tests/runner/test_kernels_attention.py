@@ -92,12 +92,14 @@ def computed(ggml: Ggml, c: Case, threads: int) -> Array:
     """Heads lie inside a cell, as in the engine's memory: (batches, cells, heads, size), turned by a view."""
     with ggml.space() as space:
         held, turned = [], []
-        for kind, whole in ((F32, c.queries), (F16, c.keys), (F16, c.values)):
+        for whole in (c.queries, c.keys, c.values):
+            kind = F16 if whole.dtype == np.float16 else F32
             batches, heads, count, size = whole.shape
             held.append(space.tensor(kind, batches, count, heads, size))
             turned.append(space.make("ggml_permute", whole.shape, held[-1], 0, 2, 1, 3))
         shown = None if c.mask is None else space.tensor(F16, *c.mask.shape)
-        batches, heads, rows, size = c.queries.shape
+        batches, heads, rows, _ = c.queries.shape
+        size = c.values.shape[-1]
         numbers = (SCALE, c.max_bias, c.softcap)
         result = space.make("ggml_flash_attn_ext", (batches, rows, heads, size), *turned, shown, *numbers)
         space.allocate(ggml.plain)
@@ -130,6 +132,18 @@ def test_a_row_attends_to_what_its_mask_shows(ggml: Ggml, rows: int, cells: int,
 def test_heads_share_keys_and_values(ggml: Ggml, heads: int, of_keys: int, size: int, rows: int, kind: str) -> None:
     cells = 256 if heads > 9 else 261
     check(ggml, case(heads, of_keys, size, rows, cells)._replace(mask=mask(kind, rows, cells)), threads=2)
+
+
+@pytest.mark.parametrize("precise", [False, True], ids=["f16", "f32"])
+@pytest.mark.parametrize("rows", [1, 5, 65])
+@pytest.mark.parametrize(("of_key", "of_value"), [(48, 48), (72, 72), (40, 24), (96, 64), (64, 128)])
+def test_keys_and_values_may_have_any_size(ggml: Ggml, of_key: int, of_value: int, rows: int, precise: bool) -> None:
+    """Tiles of 64 cells, the last of 44: two blocks of 16 and 12 cells."""
+    c = case(4, 2, max(of_key, of_value), rows, 300)._replace(mask=mask("causal", rows, 300))
+    c = c._replace(queries=c.queries[..., :of_key], keys=c.keys[..., :of_key], values=c.values[..., :of_value])
+    if precise:
+        c = c._replace(keys=c.keys.astype(np.float32), values=c.values.astype(np.float32))
+    check(ggml, c, threads=2)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 65])
@@ -173,3 +187,13 @@ def test_each_batch_and_each_head_may_have_a_mask_of_its_own(ggml: Ggml, rows: i
 def test_rows_that_see_nothing_give_nothing(ggml: Ggml, rows: int, cells: int) -> None:
     hidden = np.full((1, 1, rows, cells), -np.inf, np.float16)
     assert (computed(ggml, case(2, 2, 64, rows, cells)._replace(mask=hidden), 2) == 0).all()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 65])
+def test_the_lowest_finite_number_is_no_hidden_cell(ggml: Ggml, rows: int) -> None:
+    """A row that sees one cell, by however little, gives that cell's values."""
+    only = np.full((1, 1, rows, 261), -np.inf, np.float16)
+    cells = np.arange(rows) * 4
+    only[0, 0, np.arange(rows), cells] = -65504
+    c = case(2, 2, 64, rows, 261)._replace(mask=only)
+    assert (computed(ggml, c, 2)[0] == c.values[0, :, cells]).all()
