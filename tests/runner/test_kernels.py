@@ -11,7 +11,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from tests.runner.ggmlcalls import F32, I32, Q4_1, Q8_0, Ggml, Space, Tensor, libraries  # noqa: E402
+from tests.runner.ggmlcalls import F32, I32, Q4_1, Q8_0, Ggml, libraries  # noqa: E402
 
 BLOCK = 32  # positions that share a scale: QK8_0 and QK4_1 of ggml-common.h
 ROWS = [*range(1, 21), 33, 200]
@@ -106,7 +106,18 @@ def repack(ggml: Ggml) -> int:
     """The buffer type of interleaved weights."""
     if not ggml("ggml_cpu_has_avx512_vnni"):
         pytest.skip("this processor (or this build of the engine) has no AVX-512 VNNI: weights are not interleaved")
-    return ggml.extra_buffer_types()["CPU_REPACK"]
+    found = ggml.extra_buffer_types()["CPU_REPACK"]
+    for kind in (Q4_1, Q8_0):
+        assert claims(ggml, found, kind, 16), "the engine was compiled without our kernels (./hm model install)"
+    return found
+
+
+def claims(ggml: Ggml, buffer_type: int, kind: int, outer: int) -> bool:
+    """Would a product with weights of so many rows be computed from this type of buffer?"""
+    with ggml.space() as held, ggml.space() as space:
+        w = held.tensor(kind, outer, 64)
+        held.allocate(buffer_type)
+        return space.supported(space.make("ggml_mul_mat", (8, outer), w, space.tensor(F32, 8, 64)))
 
 
 class Loaded:
@@ -256,11 +267,4 @@ def test_a_scale_that_is_no_number_spoils_its_own_output_only(ggml: Ggml, repack
 def test_weights_are_interleaved_where_16_rows_can_be(
     ggml: Ggml, repack: int, kind: int, outer: int, claimed: bool
 ) -> None:
-    with ggml.space() as held, ggml.space() as space:
-        w = held.tensor(kind, outer, 64)
-        held.allocate(repack)
-        assert space.supported(_product(space, w, 64)) is claimed
-
-
-def _product(space: Space, w: Tensor, inner: int) -> Tensor:
-    return space.make("ggml_mul_mat", (8, w.shape[0]), w, space.tensor(F32, 8, inner))
+    assert claims(ggml, repack, kind, outer) is claimed
