@@ -5,6 +5,7 @@ llama.cpp's sources, whose digest is pinned too, get our kernels (``runner/kerne
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -53,15 +54,25 @@ def install(say: Callable[[str], None], *, jobs: int = 0) -> None:
     importlib.invalidate_caches()
     if not is_installed():
         raise InstallFailed("the engine was installed but cannot be found", remedy="report this")
-    _libraries().joinpath(kernels.MARK).write_text(kernels.fingerprint())
+    libraries = _libraries()
+    libraries.joinpath(kernels.MARK).write_text(_mark(libraries))
 
 
 def has_kernels() -> bool:
     """Is the installed engine compiled with the kernels that are here now?"""
     try:
-        return _libraries().joinpath(kernels.MARK).read_text() == kernels.fingerprint()
+        libraries = _libraries()
+        return libraries.joinpath(kernels.MARK).read_text() == _mark(libraries)
     except FileNotFoundError:
         return False
+
+
+def _mark(libraries: Path) -> str:
+    """Of the kernels and of what was compiled: the engine may be installed again without us, and the mark stays."""
+    compiled = hashlib.sha256()
+    for library in sorted(libraries.glob("*ggml-cpu*")):
+        compiled.update(library.read_bytes())
+    return f"{kernels.fingerprint()} {compiled.hexdigest()}"
 
 
 def _libraries() -> Path:
