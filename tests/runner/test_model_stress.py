@@ -129,7 +129,9 @@ async def test_mixed_requests_in_a_crowd_leave_nothing_behind_and_answer_as_alon
     assert len(client.gaps) > REQUESTS // 4
     assert max(client.gaps) <= TOLERANCE, sorted(client.gaps)[-5:]
     grown = _memory(server) - before - entry["kept"]
-    assert grown < 96 << 20, f"the processes grew by {grown >> 20} MiB beside {entry['kept'] >> 20} MiB of finished sequences"
+    assert grown < 96 << 20, (
+        f"the processes grew by {grown >> 20} MiB beside {entry['kept'] >> 20} MiB of finished sequences"
+    )
     assert entry["kept"] <= MOST_KEPT
     assert _descriptors(server) < 64
 
