@@ -21,6 +21,7 @@ from tests.runner.schemas import SCHEMAS
 
 pytestmark = pytest.mark.slow
 
+TOLERANCE = 0.5  # nats: what the rows computed together with a token may change of it (docs/models.md, "How exact")
 PREFIX = "You are the harbour master. Ships come in and go out, and each has its papers. " * 8
 
 
@@ -121,7 +122,7 @@ async def test_a_guess_that_is_wrong_leaves_nothing_in_memory(engine_installed: 
     assert "".join(text for text, _ in said[1]) == " C D E F G H I J"
     for (text, likely), (same, as_likely) in zip(*said, strict=True):
         assert text == same
-        assert likely == pytest.approx(as_likely, abs=0.12)  # docs/models.md: what a batch's size may change
+        assert likely == pytest.approx(as_likely, abs=TOLERANCE)
 
 
 async def test_the_greedy_choice_is_the_likeliest_token_that_is_allowed(engine_installed: None, smollm2: Path) -> None:
@@ -132,9 +133,6 @@ async def test_the_greedy_choice_is_the_likeliest_token_that_is_allowed(engine_i
         [tokens] = [await e.ask({"op": "tokenize", "prompt": chosen["token"], "parse_special": False})]
         [other] = await likelihoods(e, "One, two, three,", 1, top=2, logit_bias={tokens[-1]: -100})
         assert other["token"] == runner_up["token"]
-
-
-TOLERANCE = 0.25  # nats; kernels for batches round otherwise than those for one row: 0.12 was the most seen
 
 
 async def likelihoods(

@@ -20,9 +20,10 @@ from tests.runner.conftest import Server
 pytestmark = pytest.mark.slow
 
 REQUESTS = int(os.environ.get("HM_TEST_STRESS") or 150)
-# Kernels for batches add in another order than those for one row.  Where a word differs from the answer given alone,
-# it was at most this much likelier there (docs/models.md, "How exact").
-TOLERANCE = 0.4
+# What is computed together with a token moves its log-probability by up to 0.5 (docs/models.md, "How exact"): two words whose
+# order that changes are at most this far apart. Most answers are the same, word for word.
+TOLERANCE = 1.0
+SAME = 0.6  # of the answers, at least: of a thousand requests it was 0.8
 TOGETHER = 24
 # Bytes of finished sequences: the 8,192 cells of the memory once more, of 30 layers, 3 heads, 64 wide, keys and values, in
 # 16 bits each; and a tenth for what the library writes beside them.
@@ -128,6 +129,7 @@ async def test_mixed_requests_in_a_crowd_leave_nothing_behind_and_answer_as_alon
     assert client.cancelled > REQUESTS // 8
     assert len(client.gaps) > REQUESTS // 4
     assert max(client.gaps) <= TOLERANCE, sorted(client.gaps)[-5:]
+    assert sum(gap == 0 for gap in client.gaps) >= SAME * len(client.gaps), sorted(client.gaps)
     grown = _memory(server) - before - entry["kept"]
     assert grown < 96 << 20, (
         f"the processes grew by {grown >> 20} MiB beside {entry['kept'] >> 20} MiB of finished sequences"
