@@ -26,6 +26,7 @@ from harbourmaster.core.audit_trail import Stamped, Trail
 
 MAX_BATCH: Final = 4_096  # records sealed under one lock and synced once
 GATHER_S: Final = 0.005  # how long a batch gathers: what a crash of the machine loses; one of the sender loses nothing
+TELL_S: Final = 0.05  # how long the sender keeps copies of what is on disk, for the sake of being woken less often
 RETRY_S: Final = (0.05, 1.0)  # first and longest pause before a failed write is tried again
 LAST_TRIES: Final = 4  # after the sender has gone: about two seconds
 _READ: Final = 1 << 20  # the largest pipe an unprivileged process may have (pipe(7), pipe-max-size)
@@ -57,6 +58,8 @@ class Writer:
     def __init__(self, trail: Trail, answer: int) -> None:
         self._trail = trail
         self._answer = answer
+        self._told_at = 0.0
+        self.untold = 0  # frames on disk of which the sender has not heard
         self.queue: deque[Frame] = deque()
 
     def write(self) -> bool:
@@ -68,8 +71,16 @@ class Writer:
             except OSError as e:
                 self._refuse(batch + list(self.queue), e)
                 return False
-            self._say({"n": len(batch), "lines": lines})
+            self.untold += len(batch)
+            if lines or time.monotonic() - self._told_at >= TELL_S:
+                self.tell(lines)
         return True
+
+    def tell(self, lines: dict[str, str] | None = None) -> None:
+        """What is on disk since the last time."""
+        if self.untold:
+            self._say({"n": self.untold, "lines": lines or {}})
+            self.untold, self._told_at = 0, time.monotonic()
 
     def _lines(self, batch: list[Frame]) -> dict[str, str]:
         """Write ``batch``; the lines of those that somebody waits for."""
@@ -84,6 +95,7 @@ class Writer:
 
     def _refuse(self, frames: list[Frame], error: OSError) -> None:
         """Records that nobody waits for are kept, in order; whoever waits gets a no, and theirs are dropped."""
+        self.tell()
         self.queue = deque(frame for frame in frames if len(frame) == 2)
         refused = [frame[2] for frame in frames if len(frame) > 2]
         self._say({"n": len(refused), "errno": error.errno or 0, "error": str(error), "refused": refused})
@@ -103,7 +115,9 @@ def run(directory: Path, frames: Frames, answer: int) -> int:
     pause, tries = 0.0, 0
     while not frames.ended:
         if not writer.queue:
-            frames.wait(None)
+            if not frames.wait(TELL_S if writer.untold else None):
+                writer.tell()
+                frames.wait(None)
             time.sleep(GATHER_S)
         if frames.wait(pause):
             writer.queue.extend(frames.read())
@@ -112,6 +126,7 @@ def run(directory: Path, frames: Frames, answer: int) -> int:
         time.sleep(pause)
         tries += 1
         pause = 0.0 if writer.write() else RETRY_S[1] / 2
+    writer.tell()
     return len(writer.queue)
 
 
