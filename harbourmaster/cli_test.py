@@ -14,6 +14,8 @@ from harbourmaster.core.program import is_clone
 from harbourmaster.core.settings import PROJECT_ROOT, Settings
 from harbourmaster.up.engine import ensure_engine
 from harbourmaster.up.host import Host, install_packages
+from runner.install import is_installed
+from runner.setup import prepare, state
 
 # Debian package -> the program that shows it is there.  Tests skip with this reason where it stays missing.
 TEST_PACKAGES = {
@@ -56,4 +58,19 @@ def _prepare(*, yes: bool) -> None:
             install_packages(Host.look(), missing, f"some tests use {', '.join(missing)}", yes=yes, say=say)
         except HarbourError as e:
             say(f"{e.message}; those tests will be skipped")
-    ensure_engine(Settings.load(), yes=yes, say=say)
+    settings = Settings.load()
+    ensure_engine(settings, yes=yes, say=say)
+    _model_engine(settings, yes=yes)
+
+
+def _model_engine(settings: Settings, *, yes: bool) -> None:
+    """Tests of models skip where the engine is not there: wait for one that `hm up` is compiling, or compile it."""
+    if is_installed():
+        return
+    if not yes and state(settings) != "preparing":
+        say("the model engine is not installed; tests of models will be skipped (hm test --yes compiles it)")
+        return
+    try:
+        prepare(settings, say)
+    except HarbourError as e:
+        say(f"{e.message}; tests of models will be skipped")
