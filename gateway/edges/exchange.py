@@ -1,7 +1,8 @@
 """One connection and its requests, as uvicorn has them, but for what costs every request and serves none of ours.
 
 No timer for each pause between requests (connections are looked at once a second), no task for each request (a connection has
-one for all of its requests), and an answer whose body is known goes out as one message and one write.  What the edges send is ASGI with one extension (``WHOLE``), in the way of ``http.response.pathsend``.
+one for all of its requests), no second reading of a head that came before (``gateway/edges/heads.py``), and an answer whose
+body is known goes out as one message and one write.  What the edges send and get is ASGI with two extensions (``WHOLE``, ``HEAD``), in the way of ``http.response.pathsend``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
+from gateway.edges.heads import END, HEAD, HEADS, Head, candidate
 from gateway.edges.patience import PatientProtocol
 from gateway.edges.streams import PLAIN, WHOLE
 
@@ -131,12 +133,45 @@ class QuickProtocol(PatientProtocol):
     idle_since: float | None = None  # between a response and the next request
     worker: asyncio.Task[None] | None = None
     rest: asyncio.Future[Any] | None = None  # what the worker waits for between requests: the next, or None at the end
+    between = False  # the parser has read a request to its end, and nothing of another
+    data = b""  # what is being parsed, where it begins with a request
+    head: Head | None = None  # of the request that is being parsed, if it may come again
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.joined = OneWrite(transport)
 
+    def data_received(self, data: bytes) -> None:
+        if not self.between or self.idle_since is None:
+            super().data_received(data)
+            return
+        end = data.find(END) + len(END)
+        known = HEADS.known(data[:end], len(data) - end)
+        if known is not None:
+            self._repeat(known, data[end:])
+            return
+        self.data, self.head = data, None
+        super().data_received(data)
+        self.data = b""
+        self._compare(data)
+
+    def _compare(self, data: bytes) -> None:
+        """A head may be known again if the parser found its end, and its body's, where we did."""
+        head, cycle = self.head, self.cycle
+        if head is not None:
+            head.sound = self.between and not cycle.more_body and cycle.body == data[len(head.raw) :]
+
+    def _repeat(self, head: Head, body: bytes) -> None:
+        """Begin with a request whose head is known and whose body is whole: the parser need not see it."""
+        self.idle_since, self.expect_100_continue = None, False
+        self.scope = {**head.scope, "scheme": self.scheme, "client": self.client, "server": self.server}  # type: ignore[typeddict-item]
+        self.cycle = exchange = self._exchange(keep_alive=True)
+        exchange.body, exchange.more_body = body, False  # type: ignore[assignment]
+        exchange.message_event.set()
+        self._start_asgi_task(exchange, self.app)
+
     def on_message_begin(self) -> None:
+        self.between = False
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -153,6 +188,10 @@ class QuickProtocol(PatientProtocol):
         else:  # one after the other, as they came
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_message_complete(self) -> None:
+        self.between = True
+        super().on_message_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         rest, self.rest = self.rest, None
@@ -187,19 +226,25 @@ class QuickProtocol(PatientProtocol):
     def _scope(self, version: str) -> Any:
         """ASGI's, "HTTP & WebSocket ASGI Message Format", section "HTTP Connection Scope"."""
         path, query = _target(self.url)
-        return {
+        method = self.parser.get_method().decode("ascii")
+        head = self.head = candidate(self.data, method, version, self.headers) if self.data else None
+        self.data = b""
+        scope = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
-            "method": self.parser.get_method().decode("ascii"),
+            "method": method,
             "scheme": self.scheme,
             "path": path,
             "query_string": query,
             "headers": self.headers,
             "client": self.client,
             "server": self.server,
-            "extensions": _EXTENSIONS,
+            "extensions": _EXTENSIONS if head is None else {WHOLE: {}, HEAD: head},
         }
+        if head is not None:
+            head.scope = scope
+        return scope
 
     def _exchange(self, *, keep_alive: bool) -> Exchange:
         exchange = Exchange(

@@ -8,14 +8,15 @@ Rules of the wire: 2025-11-25 basic/transports "Streamable HTTP" (sessions, 202,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Any, Final, NamedTuple
 
 from gateway import eras
 from gateway.edges.admin import PREFIX as ADMIN
 from gateway.edges.admin import AdminEdge
+from gateway.edges.bodies import Gone, read_body, read_whole
 from gateway.edges.guard import AUTHENTICATE, Guard, Headers, HttpRefusal, is_json
+from gateway.edges.heads import HEAD, HEADS, Head
 from gateway.edges.streams import (
     PostStream,
     RawHeaders,
@@ -47,13 +48,24 @@ log = logging.getLogger("gateway.http")
 PATH: Final = "/mcp"
 HEALTH_PATH: Final = "/healthz"
 METRICS_PATH: Final = "/metrics"
-SLOW_BODY_S: Final = 30.0  # a client that has begun a body must end it within this
 
 _SESSION: Final = b"mcp-session-id"
 _VERSION: Final = b"mcp-protocol-version"
 _HANDSHAKE: Final = frozenset(v.encode() for v in eras.HANDSHAKE_PROTOCOL_VERSIONS)
 _RESUMABLE: Final = frozenset({"2025-11-25"})  # earlier clients choke on an event without data (SEP-1699)
 _NO_HEADERS: Final[RawHeaders] = []
+
+
+class Said(NamedTuple):
+    """What the head of a POST says; the same for the same bytes."""
+
+    headers: Headers
+    json: bool  # the client takes JSON
+    sse: bool  # and streams
+    modern: bool
+    session: str | None
+    traced: bool
+    whole: bool  # the body comes in one piece, and is not too large
 
 
 class Caller(NamedTuple):
@@ -82,7 +94,7 @@ class HttpEdge:
         except ProfileError as e:
             who = e.details.get("principal", "")
             await self._turn_away(scope, HttpRefusal(e.status, e.code, e.message, remedy=e.remedy, principal=who), send)
-        except _Gone:
+        except Gone:
             return
 
     async def _turn_away(self, scope: Any, refusal: HttpRefusal, send: Send) -> None:
@@ -101,9 +113,16 @@ class HttpEdge:
         await send_body(send, refusal.status, refusal.body, refusal.headers)
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        headers, path = self._guard.headers(scope["headers"]), scope["path"]
+        head: Head | None = scope["extensions"].get(HEAD)
+        known: Said | None = head.said if head is not None else None
+        headers = known.headers if known is not None else self._guard.headers(scope["headers"])
+        path = scope["path"]
         if path == PATH and self._guard.oauth is None:  # nearly every request
-            await self._mcp(self._caller(DEFAULT, headers), headers, scope, receive, send)
+            caller = self._caller(DEFAULT, headers)
+            if known is not None:
+                await self._posted(caller, known, scope, receive, send)
+            else:
+                await self._mcp(caller, headers, scope, receive, send)
             return
         if path == HEALTH_PATH:
             self._guard.check_host(headers)
@@ -130,7 +149,7 @@ class HttpEdge:
         elif method == "GET" and not _is_modern_header(headers):
             await self._get(caller, headers, receive, send)
         elif method == "DELETE" and not _is_modern_header(headers):
-            self._gateway.close(self._session(caller, headers))
+            self._gateway.close(self._session(caller, _session_of(headers)))
             await send_body(send, 204, b"")
         else:
             allowed = b"POST" if _is_modern_header(headers) else b"POST, GET, DELETE"
@@ -167,35 +186,50 @@ class HttpEdge:
         json, sse = self._guard.accepts(headers)
         if not (json or sse):
             raise HttpRefusal(406, "http.accept", "Accept must allow application/json or text/event-stream")
-        raw = await read_body(headers, receive)
-        outlet = PostStream(send, receive, json=json, sse=sse, headers=_NO_HEADERS)
+        said = Said(
+            headers=headers,
+            json=json,
+            sse=sse,
+            modern=_is_modern_header(headers),
+            session=_session_of(headers),
+            traced=b"traceparent" in headers,
+            whole=False,
+        )
+        head: Head | None = scope["extensions"].get(HEAD)
+        if head is not None and head.length <= LIMITS.body_bytes:
+            HEADS.keep(head, said._replace(whole=True))
+        await self._posted(caller, said, scope, receive, send)
+
+    async def _posted(self, caller: Caller, said: Said, scope: Any, receive: Receive, send: Send) -> None:
+        raw = await (read_whole(receive) if said.whole else read_body(said.headers, receive))
+        outlet = PostStream(send, receive, json=said.json, sse=said.sse, headers=_NO_HEADERS)
         body: Any = None
         try:
             body = decode(raw)
             if isinstance(body, list):
-                await self._batch(self._session(caller, headers), body, outlet, send)
+                await self._batch(self._session(caller, said.session), body, outlet, send)
                 return
             kind = kind_of(body)
         except BadRequest as e:
             message, code = failure(id_of(body), e)
             await send_body(send, eras.HTTP_STATUS.get(code, 400), message)
             return
-        if b"traceparent" in headers and kind == REQUEST:
-            adopt(body.setdefault("params", {}), headers)
-        if _is_modern_header(headers) or eras.has_envelope(body.get("params")):
-            await self._modern(caller, kind, body, headers, scope, outlet, send)
+        if said.traced and kind == REQUEST:
+            adopt(body.setdefault("params", {}), said.headers)
+        if said.modern or eras.has_envelope(body.get("params")):
+            await self._modern(caller, kind, body, said.headers, scope, outlet, send)
         elif kind == REQUEST:
-            await self._request(caller, body, headers, outlet, send)
+            await self._request(caller, body, said.session, outlet, send)
         else:
-            _take(self._session(caller, headers), kind, body)
+            _take(self._session(caller, said.session), kind, body)
             await send_body(send, 202, b"")
 
     async def _request(
-        self, caller: Caller, body: dict[str, Any], headers: Headers, outlet: PostStream, send: Send
+        self, caller: Caller, body: dict[str, Any], session_id: str | None, outlet: PostStream, send: Send
     ) -> None:
         """A request of a handshake client."""
         if body["method"] != "initialize":
-            session = self._session(caller, headers, body)
+            session = self._session(caller, session_id)
             if session.version in _RESUMABLE:
                 outlet.resumable(session.replay)
             message, code = await self._router.handshake(session, body, outlet)
@@ -293,7 +327,7 @@ class HttpEdge:
         except asyncio.CancelledError:
             if outlet.gone and outlet.task is not None:
                 outlet.task.uncancel()
-                raise _Gone from None
+                raise Gone from None
             raise
         finally:
             outlet.task = None  # it goes on to the next request of this connection
@@ -303,7 +337,7 @@ class HttpEdge:
     async def _get(self, caller: Caller, headers: Headers, receive: Receive, send: Send) -> None:
         if not self._guard.accepts(headers)[1]:
             raise HttpRefusal(406, "http.accept", "Accept must allow text/event-stream")
-        session = self._session(caller, headers)
+        session = self._session(caller, _session_of(headers))
         lost = self._lost_stream(session, headers)
         if lost is not None and lost[0] is not session.replay.standing:
             await ResumedStream(send, receive, _NO_HEADERS).carry(*lost)
@@ -325,12 +359,11 @@ class HttpEdge:
         last = headers.get(b"last-event-id")
         return session.replay.find(last.decode("latin-1")) if last is not None else None
 
-    def _session(self, caller: Caller, headers: Headers, body: Any = None) -> Session:
+    def _session(self, caller: Caller, session_id: str | None) -> Session:
         """The caller's session; one of another principal or another profile looks like none at all."""
-        session_id = headers.get(_SESSION)
         if session_id is None:
             raise HttpRefusal(400, "session.missing", "Bad Request: Missing session ID", remedy="initialize first")
-        session = self._sessions.get(_text(session_id), caller.principal)
+        session = self._sessions.get(session_id, caller.principal)
         if session is None or session.view is not caller.view:
             raise HttpRefusal(
                 404,
@@ -355,10 +388,6 @@ def _header(scope: Any, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
-class _Gone(Exception):
-    """The client left before there was an answer to give."""
-
-
 class _Lookup:
     """A header by its text name, as text."""
 
@@ -374,6 +403,11 @@ def _is_modern_header(headers: Headers) -> bool:
     """Unknown revisions count as modern: that era's errors name the revisions we speak."""
     version = headers.get(_VERSION)
     return version is not None and version not in _HANDSHAKE and version.strip(b" \t") not in _HANDSHAKE
+
+
+def _session_of(headers: Headers) -> str | None:
+    value = headers.get(_SESSION)
+    return _text(value) if value is not None else None
 
 
 def _param_headers(raw: RawHeaders) -> HeaderMap:
@@ -392,58 +426,3 @@ def _take(session: Session, kind: int, body: dict[str, Any]) -> None:
         session.notified(body)
     else:
         session.answered(body)
-
-
-async def read_body(headers: Headers, receive: Receive) -> bytes:
-    """The request body.  Raises ``HttpRefusal`` (413, 408)."""
-    declared = headers.get(b"content-length", b"0")
-    if not declared.isdigit() or len(declared) > 10 or int(declared) > LIMITS.body_bytes:
-        await _discard(receive)
-        raise _too_large()
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    if not message.get("more_body", False):
-        return message.get("body", b"")  # type: ignore[no-any-return]
-    try:
-        async with asyncio.timeout(SLOW_BODY_S):
-            return await _read_rest(message["body"], receive)
-    except TimeoutError:
-        raise HttpRefusal(
-            408, "http.slow_body", "the body took too long", headers=[(b"connection", b"close")]
-        ) from None
-
-
-async def _read_rest(first: bytes, receive: Receive) -> bytes:
-    body = bytearray(first)
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        body += message.get("body", b"")
-        if len(body) > LIMITS.body_bytes:
-            raise _too_large()
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-async def _discard(receive: Receive) -> None:
-    """Take in some of what will be refused: closing on unread data would reset the connection, and the client would
-    never see why."""
-    taken = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SLOW_BODY_S):
-            while taken <= 4 * LIMITS.body_bytes:
-                message = await receive()
-                taken += len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-
-
-def _too_large() -> HttpRefusal:
-    return HttpRefusal(
-        413,
-        "http.too_large",
-        f"a request body may hold {LIMITS.body_bytes} bytes",
-        headers=[(b"connection", b"close")],
-    )

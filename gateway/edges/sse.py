@@ -11,8 +11,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from gateway import eras
+from gateway.edges.bodies import read_body
 from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
-from gateway.edges.http import Caller, HttpEdge, read_body
+from gateway.edges.http import Caller, HttpEdge
 from gateway.edges.streams import Receive, Send, StandingStream, send_body
 from gateway.errors import BadRequest, CallCancelled
 from gateway.forward import failure

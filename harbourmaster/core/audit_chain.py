@@ -61,11 +61,36 @@ def checked(record: dict[str, Any]) -> dict[str, Any]:
         if kind is str:
             if len(value) > MAX_TEXT or not (value.isascii() or _encodes(value)):
                 raise _invalid(f"the text in {key} is too long or not Unicode")
-        elif kind is float:
-            copy[key] = _fraction(key, value)
-        elif value is not None and kind is not bool:
-            copy[key] = _number_or_list(key, value)
+        else:
+            copy[key] = _plain(key, value)
     return copy
+
+
+def encoded(moment: float, record: dict[str, Any]) -> bytes:
+    """``orjson.dumps((moment, checked(record)))`` with a newline, for records of a page at most at a third of the cost: no
+    text of theirs can be too long, and the encoder refuses what is not Unicode."""
+    usual = type(record.get("kind")) is str and record["kind"] != NOTICE and len(record) <= MAX_FIELDS
+    if usual and record.keys() <= _known_keys:
+        others = {}
+        for key, value in record.items():
+            if type(value) is not str:
+                others[key] = _plain(key, value)
+        if others:
+            record = {**record, **others}
+        try:
+            line = orjson.dumps((moment, record), option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:
+            raise _invalid("a text in it is not Unicode") from None
+        if len(line) <= MAX_TEXT:
+            return line
+    return orjson.dumps((moment, checked(record)), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _plain(key: str, value: Any) -> Any:
+    """``value``, which is no text, as a record can hold it."""
+    if type(value) is float:
+        return _fraction(key, value)
+    return value if value is None or type(value) is bool else _number_or_list(key, value)
 
 
 def _learn(key: Any) -> None:

@@ -27,7 +27,7 @@ from typing import Any, Final
 import orjson
 
 from harbourmaster.core.audit import MAX_QUEUE, WAIT_S, AuditUnavailable
-from harbourmaster.core.audit_chain import NOTICE, checked
+from harbourmaster.core.audit_chain import NOTICE, checked, encoded
 from harbourmaster.core.audit_trail import Trail
 
 PIPE_BYTES: Final = 1 << 20  # pipe-max-size of an unprivileged process (pipe(7)): about 4,000 records
@@ -61,7 +61,7 @@ class AuditProcess:
 
     def append(self, record: dict[str, Any]) -> None:
         """Hand over ``record`` (flat; ``kind`` first of all); raises ``AuditUnavailable`` when it may not get written."""
-        frame = orjson.dumps((time.time(), checked(record)), option=orjson.OPT_APPEND_NEWLINE)
+        frame = encoded(time.time(), record)
         with self._lock:
             if self._failure is not None or self._closed or len(self._unsure) >= self._max_queue:
                 raise self._refusal()
