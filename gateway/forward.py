@@ -118,19 +118,23 @@ class Forwarder:
         refused: HarbourError | None = None
         try:
             self._recorder.check()
-            route = find(client.index, body.setdefault("params", {}))
+            index = client.index
+            route = find(index, body.setdefault("params", {}))
+            server = index.servers[route.server]
             if route.schema is not None and param_headers is not None:
                 _check_param_headers(route.schema, body["params"], param_headers)
             call = self._enter(client, body, route, outlet)
             call.part_of = part_of
             if self.tracer is not None:
                 call.span = self.tracer.begin(body)
-            reply = await self._ask(client, call, route, body)
+            reply = await self._ask(client, call, server, route, body)
             if call.span is not None:
                 call.span.answered = time.time_ns()
             reply["id"] = request_id
             outcome = outcome_of(reply)
-            answer = await self._gate.answer(client, call, route, reply), error_code(reply)
+            if self._gate.hooked(client):
+                reply = await self._gate.after_hooks(client, call, route, reply)
+            answer = self._gate.answer(call, server, route, reply), error_code(reply)
         except HarbourError as e:
             outcome, code, refused = kind_of_failure(e), e.code, e
             if outlet is not NOWHERE:
@@ -177,17 +181,20 @@ class Forwarder:
         client.enter(call, body["id"])
         return call
 
-    async def _ask(self, client: Downstream, call: Call, route: Route, body: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(
+        self, client: Downstream, call: Call, server: LockedServer, route: Route, body: dict[str, Any]
+    ) -> dict[str, Any]:
         upstream = call.upstream
         if upstream is None:  # not the continuation of a parked call
-            decision = self._gate.enter(client, call, route, body["params"])
+            decision = self._gate.enter(client, call, server, route, body["params"])
             if self._gate.waits(client, decision, body["params"]):
                 asked = await self._gate.settle(client, call, route, body["params"], decision)
                 if asked is not None:
                     return {"jsonrpc": "2.0", "result": asked}
+                server = client.index.servers[route.server]  # a person took their time, and it may be another by now
             if route.server == OURS and self.own is not None:
                 return await self.own(client, call, route, body["params"])
-            upstream = await self._connection(client, client.index.servers[route.server], call.method)
+            upstream = self._at_hand(client, server) or await self._opened(client, server, call.method)
             call.upstream = upstream
             if call.method not in upstream.pins.clean:
                 await upstream.pins.require(call.method, route.name, client.capabilities)
@@ -246,12 +253,19 @@ class Forwarder:
             self._send(client, call, upstream, body)
         return upstream, await call.turn
 
-    async def _connection(self, client: Downstream, server: LockedServer, method: str) -> Upstream:
+    def _at_hand(self, client: Downstream, server: LockedServer) -> Upstream | None:
+        """The client's connection, where it is warm and its verdict fresh: nearly always."""
         now = client.loop.time()
         upstream = self._leases.ready(client, server, now)
-        if upstream is not None and self._admissions.fresh(server, now):
-            self._leases.claim(upstream)
-            return upstream
+        if upstream is None or not self._admissions.fresh(server, now):
+            return None
+        self._leases.claim(upstream)
+        return upstream
+
+    async def _connection(self, client: Downstream, server: LockedServer, method: str) -> Upstream:
+        return self._at_hand(client, server) or await self._opened(client, server, method)
+
+    async def _opened(self, client: Downstream, server: LockedServer, method: str) -> Upstream:
         problem = client.index.problems.get(server.name)
         if problem is not None:
             raise problem
@@ -295,7 +309,7 @@ class Forwarder:
             server = client.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
                 return False
-            if self._gate.enter(client, call, route, {"uri": route.name}).approval:
+            if self._gate.enter(client, call, server, route, {"uri": route.name}).approval:
                 raise ApprovalDenied(f"{route.public} wants a person's yes, which a stream cannot wait for")
             upstream = await self._connection(client, server, "resources/subscribe")
             await upstream.pins.require("resources/subscribe", route.name, client.capabilities)

@@ -22,6 +22,7 @@ from gateway.index import Index, Route
 from gateway.interceptors.config import Hook, InterceptorsConfig
 from gateway.interceptors.hooks import Ask, Hooks
 from gateway.interceptors.pipeline import Pipeline
+from gateway.lock import LockedServer
 from harbourmaster.core.settings import Settings
 from policies.authorization import CallPolicies, Decision
 
@@ -57,7 +58,9 @@ class Gatekeeper:
             return False
         return True
 
-    def enter(self, client: Downstream, call: Call, route: Route, params: dict[str, Any]) -> Decision:
+    def enter(
+        self, client: Downstream, call: Call, server: LockedServer, route: Route, params: dict[str, Any]
+    ) -> Decision:
         """May this request go on?  Raises what refuses it; ``leave`` gives back what it counted against."""
         asked = "exec" if route.server == OURS else call.method
         decision = self.authorizer.check(client, asked, route, params)
@@ -67,20 +70,19 @@ class Gatekeeper:
         if counted:
             quotas.enter(counted, client.loop.time())
             call.quotas = counted
-        self.pipeline.before(call, client.index.servers[route.server], route, params)
+        self.pipeline.before(call, server, route, params)
         return decision
 
     def waits(self, client: Downstream, decision: Decision, params: dict[str, Any]) -> bool:
         """Whether ``settle`` has anything to do."""
-        hooked = self.pipeline.hooks is not None and not client.trusted
-        return bool(decision.approval) or hooked or is_ours(params.get("requestState"))
+        return bool(decision.approval) or self.hooked(client) or is_ours(params.get("requestState"))
 
     async def settle(
         self, client: Downstream, call: Call, route: Route, params: dict[str, Any], decision: Decision
     ) -> dict[str, Any] | None:
         """Custom interceptors and approval.  A result in place of the server's, or None: the call may go on."""
         asked = print_of(call, params)
-        if self.pipeline.hooks is not None and not client.trusted:
+        if self.hooked(client):
             server = client.index.servers[route.server]
             await self.pipeline.before_custom(call, server, route, params, client.principal.name)
         if decision.approval or is_ours(params.get("requestState")):
@@ -90,11 +92,16 @@ class Gatekeeper:
             return instead
         return None
 
-    async def answer(self, client: Downstream, call: Call, route: Route, reply: dict[str, Any]) -> bytes:
+    def hooked(self, client: Downstream) -> bool:
+        """Whether custom interceptors look at this client's calls: ``after_hooks``, then ``answer``."""
+        return self.pipeline.hooks is not None and not client.trusted
+
+    async def after_hooks(self, client: Downstream, call: Call, route: Route, reply: dict[str, Any]) -> dict[str, Any]:
+        return await self.pipeline.after_custom(call, route, reply, client.principal.name)
+
+    def answer(self, call: Call, server: LockedServer, route: Route, reply: dict[str, Any]) -> bytes:
         """The encoded reply as the client gets it."""
-        if self.pipeline.hooks is not None and not client.trusted:
-            reply = await self.pipeline.after_custom(call, route, reply, client.principal.name)
-        return self.pipeline.after(call, client.index.servers[route.server], route, reply)
+        return self.pipeline.after(call, server, route, reply)
 
     def leave(self, call: Call) -> None:
         if call.quotas:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from gateway import eras
@@ -29,13 +29,17 @@ class Router:
             "logging/setLevel": self._set_level,
         }
 
-    async def handshake(self, session: Session, body: dict[str, Any], outlet: Outlet) -> Reply:
-        """Answer a request of a handshake session."""
+    def handshake(self, session: Session, body: dict[str, Any], outlet: Outlet) -> Awaitable[Reply]:
+        """Answer a request of a handshake session, once awaited."""
         method = body["method"]
         session.used = session.loop.time()
         find = ROUTED.get(method) or SUBSCRIPTIONS.get(method) or session.tasks.finder(session, method)
         if find is not None:
-            return await self._forwarder.forward(session, body, find, outlet)
+            return self._forwarder.forward(session, body, find, outlet)
+        return self._here(session, method, body)
+
+    async def _here(self, session: Session, method: str, body: dict[str, Any]) -> Reply:
+        """What needs no server."""
         try:
             if method in session.index.handshake_lists:
                 return _listed(self._forwarder.offered(session).handshake_lists, body)

@@ -37,14 +37,6 @@ async def read_body(headers: Headers, receive: Receive) -> bytes:
         ) from None
 
 
-async def read_whole(receive: Receive) -> bytes:
-    """A body that is here in one piece, and whose length was looked at."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Gone
-    return message["body"]  # type: ignore[no-any-return]
-
-
 async def _read_rest(first: bytes, receive: Receive) -> bytes:
     body = bytearray(first)
     while True:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
-from gateway.edges.heads import END, HEAD, HEADS, Head, candidate
+from gateway.edges.heads import BODY, END, HEAD, HEADS, Head, candidate
 from gateway.edges.patience import PatientProtocol
 from gateway.edges.streams import PLAIN, WHOLE
 
@@ -79,7 +79,28 @@ class OneWrite:
 class Exchange(RequestResponseCycle):
     """One request and its response.  ``wire``: the connection itself, beside the ``OneWrite`` that streams use."""
 
-    wire: asyncio.Transport
+    # What uvicorn sets for each anew, and most never change.
+    disconnected = response_started = response_complete = access_log = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+
+    def __init__(self, protocol: QuickProtocol, body: bytes | None = None) -> None:
+        """``body``: None where it is still to come."""
+        self.scope = protocol.scope
+        self.transport = protocol.joined  # type: ignore[assignment]
+        self.wire = protocol.transport
+        self.flow = protocol.flow
+        self.logger = protocol.logger
+        self.access_logger = protocol.access_logger
+        self.default_headers = protocol.server_state.default_headers
+        self.on_response = protocol.on_response_complete
+        self.keep_alive = True
+        self.waiting_for_100_continue = False
+        self.message_event = signal = Signal()  # type: ignore[assignment]
+        self.more_body = body is None
+        self.body = bytearray() if body is None else body  # type: ignore[assignment]
+        if body is not None:
+            signal.set()
 
     async def send(self, message: Any) -> None:
         if message["type"] != WHOLE:
@@ -163,11 +184,10 @@ class QuickProtocol(PatientProtocol):
 
     def _repeat(self, head: Head, body: bytes) -> None:
         """Begin with a request whose head is known and whose body is whole: the parser need not see it."""
-        self.idle_since, self.expect_100_continue = None, False
-        self.scope = {**head.scope, "scheme": self.scheme, "client": self.client, "server": self.server}  # type: ignore[typeddict-item]
-        self.cycle = exchange = self._exchange(keep_alive=True)
-        exchange.body, exchange.more_body = body, False  # type: ignore[assignment]
-        exchange.message_event.set()
+        self.idle_since = None
+        place = {"scheme": self.scheme, "client": self.client, "server": self.server}
+        self.scope = {**head.scope, **place, BODY: body}  # type: ignore[typeddict-item]
+        self.cycle = exchange = Exchange(self, body)
         self._start_asgi_task(exchange, self.app)
 
     def on_message_begin(self) -> None:
@@ -182,7 +202,9 @@ class QuickProtocol(PatientProtocol):
         version = self.parser.get_http_version()
         self.scope = self._scope(version)
         before = self.cycle
-        self.cycle = self._exchange(keep_alive=version != "1.0" and self.parser.should_keep_alive())
+        self.cycle = cycle = Exchange(self)
+        cycle.keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        cycle.waiting_for_100_continue = self.expect_100_continue
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:  # one after the other, as they came
@@ -245,23 +267,6 @@ class QuickProtocol(PatientProtocol):
         if head is not None:
             head.scope = scope
         return scope
-
-    def _exchange(self, *, keep_alive: bool) -> Exchange:
-        exchange = Exchange(
-            scope=self.scope,
-            transport=self.joined,  # type: ignore[arg-type]
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=Signal(),  # type: ignore[arg-type]
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=keep_alive,
-            on_response=self.on_response_complete,
-        )
-        exchange.wire = self.transport
-        return exchange
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 END: Final = b"\r\n\r\n"
 HEAD: Final = "harbourmaster.head"  # an ASGI extension: the ``Head`` of this request
+BODY: Final = "harbourmaster.body"  # and in the scope of one whose head is known: its whole body
 MOST: Final = 512  # heads: clients times the lengths of their bodies
 MAX_BYTES: Final = 4096  # of one
 # With one of these, the bytes alone do not say what the parser does, or the head will not come again.

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 from gateway import eras
 from gateway.edges.admin import PREFIX as ADMIN
 from gateway.edges.admin import AdminEdge
-from gateway.edges.bodies import Gone, read_body, read_whole
+from gateway.edges.bodies import Gone, read_body
 from gateway.edges.guard import AUTHENTICATE, Guard, Headers, HttpRefusal, is_json
-from gateway.edges.heads import HEAD, HEADS, Head
+from gateway.edges.heads import BODY, HEAD, HEADS, Head
 from gateway.edges.streams import (
     PostStream,
     RawHeaders,
@@ -65,7 +65,6 @@ class Said(NamedTuple):
     modern: bool
     session: str | None
     traced: bool
-    whole: bool  # the body comes in one piece, and is not too large
 
 
 class Caller(NamedTuple):
@@ -88,7 +87,12 @@ class HttpEdge:
         if scope["type"] != "http":
             raise TypeError(f"unsupported ASGI scope: {scope['type']}")
         try:
-            await self._serve(scope, receive, send)
+            head: Head | None = scope["extensions"].get(HEAD)
+            known: Said | None = head.said if head is not None else None
+            if known is not None and scope["path"] == PATH and self._guard.oauth is None:  # nearly every request
+                await self._posted(self._caller(DEFAULT, known.headers), known, scope, receive, send)
+            else:
+                await self._serve(scope, receive, send)
         except HttpRefusal as e:
             await self._turn_away(scope, e, send)
         except ProfileError as e:
@@ -113,17 +117,7 @@ class HttpEdge:
         await send_body(send, refusal.status, refusal.body, refusal.headers)
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        head: Head | None = scope["extensions"].get(HEAD)
-        known: Said | None = head.said if head is not None else None
-        headers = known.headers if known is not None else self._guard.headers(scope["headers"])
-        path = scope["path"]
-        if path == PATH and self._guard.oauth is None:  # nearly every request
-            caller = self._caller(DEFAULT, headers)
-            if known is not None:
-                await self._posted(caller, known, scope, receive, send)
-            else:
-                await self._mcp(caller, headers, scope, receive, send)
-            return
+        headers, path = self._guard.headers(scope["headers"]), scope["path"]
         if path == HEALTH_PATH:
             self._guard.check_host(headers)
             await send_body(send, 200, b'{"status":"ok"}')
@@ -193,15 +187,16 @@ class HttpEdge:
             modern=_is_modern_header(headers),
             session=_session_of(headers),
             traced=b"traceparent" in headers,
-            whole=False,
         )
         head: Head | None = scope["extensions"].get(HEAD)
         if head is not None and head.length <= LIMITS.body_bytes:
-            HEADS.keep(head, said._replace(whole=True))
+            HEADS.keep(head, said)
         await self._posted(caller, said, scope, receive, send)
 
     async def _posted(self, caller: Caller, said: Said, scope: Any, receive: Receive, send: Send) -> None:
-        raw = await (read_whole(receive) if said.whole else read_body(said.headers, receive))
+        raw = scope.get(BODY)
+        if raw is None:
+            raw = await read_body(said.headers, receive)
         outlet = PostStream(send, receive, json=said.json, sse=said.sse, headers=_NO_HEADERS)
         body: Any = None
         try:
@@ -218,23 +213,20 @@ class HttpEdge:
             adopt(body.setdefault("params", {}), said.headers)
         if said.modern or eras.has_envelope(body.get("params")):
             await self._modern(caller, kind, body, said.headers, scope, outlet, send)
+        elif kind == REQUEST and body["method"] == "initialize":
+            await self._initialize(caller, body, outlet, send)
         elif kind == REQUEST:
-            await self._request(caller, body, said.session, outlet, send)
+            session = self._session(caller, said.session)
+            if session.version in _RESUMABLE:
+                outlet.resumable(session.replay)
+            message, code = await self._router.handshake(session, body, outlet)
+            await outlet.finish(message, (self._refused(caller, code, outlet) or 200) if code else 200)
         else:
             _take(self._session(caller, said.session), kind, body)
             await send_body(send, 202, b"")
 
-    async def _request(
-        self, caller: Caller, body: dict[str, Any], session_id: str | None, outlet: PostStream, send: Send
-    ) -> None:
-        """A request of a handshake client."""
-        if body["method"] != "initialize":
-            session = self._session(caller, session_id)
-            if session.version in _RESUMABLE:
-                outlet.resumable(session.replay)
-            message, code = await self._router.handshake(session, body, outlet)
-            await outlet.finish(message, self._refused(caller, code, outlet) or 200)
-            return
+    async def _initialize(self, caller: Caller, body: dict[str, Any], outlet: PostStream, send: Send) -> None:
+        """A handshake client begins a session."""
         try:
             session = self._gateway.open_session(caller.principal, caller.view)
         except HarbourError as e:

@@ -179,7 +179,8 @@ class PostStream(Stream):
         if self._pump is not None:
             await self.drained()
         if not self.started and (self._json or status >= 400):
-            await send_body(self._send, status, message, self._headers)
+            head = (JSON, *self._headers) if self._headers else PLAIN
+            await self._send({"type": WHOLE, "status": status, "headers": head, "body": message})
             return
         await self.start()
         if self._log is not None:

@@ -71,12 +71,9 @@ def encoded(moment: float, record: dict[str, Any]) -> bytes:
     text of theirs can be too long, and the encoder refuses what is not Unicode."""
     usual = type(record.get("kind")) is str and record["kind"] != NOTICE and len(record) <= MAX_FIELDS
     if usual and record.keys() <= _known_keys:
-        others = {}
         for key, value in record.items():
-            if type(value) is not str:
-                others[key] = _plain(key, value)
-        if others:
-            record = {**record, **others}
+            if type(value) is not str and (plain := _plain(key, value)) is not value:
+                record = {**record, key: plain}
         try:
             line = orjson.dumps((moment, record), option=orjson.OPT_APPEND_NEWLINE)
         except TypeError:
@@ -119,7 +116,9 @@ def _fraction(key: str, value: float) -> int | float:
     if not -1e12 < value < 1e12:  # also false for NaN
         raise _invalid(f"the number in {key} is not finite or too large")
     rounded = round(value, 3)
-    return int(rounded) if rounded.is_integer() else rounded
+    if rounded.is_integer():
+        return int(rounded)
+    return value if rounded == value else rounded
 
 
 def _encodes(text: str) -> bool:
