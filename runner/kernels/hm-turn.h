@@ -1,4 +1,4 @@
-// For a tile of attention: keys, whose numbers lie end to end in memory, become columns; the largest score of a row.
+// For attention: keys, whose numbers lie end to end in memory, become columns; the largest score of a row of a tile.
 
 #pragma once
 
@@ -12,12 +12,9 @@
 namespace hm {
 
 #if defined(__AVX512F__)
-// 16 rows of 16 to 16 columns; `in`: bytes from row to row, `out`: numbers from row to row.
-static inline void turn_16(float * to, size_t out, const char * from, size_t in) {
-    __m512 r[16], t[16];
-    for (int i = 0; i < 16; i++) {
-        r[i] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (from + i * in)));
-    }
+// 16 rows of 16, which `r` holds, to 16 columns; `out`: numbers from row to row.
+static inline void turn_registers(float * to, size_t out, __m512 * r) {
+    __m512 t[16];
     for (int i = 0; i < 16; i += 2) {
         t[i]     = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
@@ -40,6 +37,15 @@ static inline void turn_16(float * to, size_t out, const char * from, size_t in)
         _mm512_storeu_ps(to + (8 + j) * out, _mm512_shuffle_f32x4(b, d, 0x88));
         _mm512_storeu_ps(to + (12 + j) * out, _mm512_shuffle_f32x4(b, d, 0xDD));
     }
+}
+
+// 16 rows of 16 halves to 16 columns of floats; `in`: bytes from row to row.
+static inline void turn_16(float * to, size_t out, const char * from, size_t in) {
+    __m512 r[16];
+    for (int i = 0; i < 16; i++) {
+        r[i] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (from + i * in)));
+    }
+    turn_registers(to, out, r);
 }
 #endif
 

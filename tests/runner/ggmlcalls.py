@@ -24,6 +24,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_mul_mat": (Pointer, [Pointer, *_TENSORS]),
     "ggml_mul_mat_id": (Pointer, [Pointer, *_TENSORS, Pointer]),
     "ggml_flash_attn_ext": (Pointer, [Pointer, *_TENSORS * 2, *[ctypes.c_float] * 3]),
+    "ggml_flash_attn_ext_add_sinks": (None, _TENSORS),
     "ggml_new_graph": (Pointer, [Pointer]),
     "ggml_build_forward_expand": (None, [Pointer, Pointer]),
     "ggml_free": (None, [Pointer]),
