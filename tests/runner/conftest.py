@@ -20,6 +20,7 @@ import httpx2
 import pytest
 
 from harbourmaster.core.digests import sha256_of_file
+from runner import install
 from runner.configuration import Configurations
 from runner.store import starter
 from runner.store.package import Parts, package
@@ -32,6 +33,14 @@ CACHE = Path(os.environ.get("HM_TEST_CACHE") or "~/.cache/harbourmaster/models")
 def engine_installed() -> None:
     if not importlib.util.find_spec("llama_cpp"):
         pytest.skip("llama-cpp-python is not installed (./hm model install)")
+
+
+@pytest.fixture(scope="session")
+def exact(engine_installed: None) -> bool:
+    """Does this engine give a token the same numbers whatever is computed beside it (docs/models.md, "How exact")?"""
+    from tests.runner.ggmlcalls import Ggml, libraries
+
+    return install.has_kernels() and bool(Ggml(libraries())("ggml_cpu_has_avx512_vnni"))
 
 
 @pytest.fixture(scope="session")

@@ -56,13 +56,17 @@ def test_a_stream_carries_the_same_text_as_the_whole_answer(client: openai.OpenA
     assert [p.choices[0].delta.role for p in pieces if p.choices and p.choices[0].delta.role] == ["assistant"]
 
 
-def test_the_same_seed_gives_the_same_text_and_another_seed_another(client: openai.OpenAI) -> None:
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(client: openai.OpenAI, exact: bool) -> None:
+    """Where rounding may change a draw now and then (not ``exact``), most seeds have to say the same twice: by chance two
+    such answers hardly ever are."""
+
     def ask(seed: int) -> str:
-        options = {"model": "smollm2", "messages": SURE, "max_tokens": 24, "temperature": 2.0}
+        options = {"model": "smollm2", "messages": QUESTION, "max_tokens": 16 if exact else 2, "temperature": 2.0}
         return client.chat.completions.create(**options, seed=seed).choices[0].message.content or ""
 
-    assert ask(7) == ask(7)
-    assert len({ask(7), ask(8), ask(9)}) > 1
+    first, second = ([ask(seed) for seed in range(12)] for _ in range(2))
+    assert sum(a == b for a, b in zip(first, second, strict=True)) >= (12 if exact else 8)
+    assert len(set(first)) > 4
 
 
 def test_a_stop_string_ends_the_answer_before_it(client: openai.OpenAI) -> None:
