@@ -1,4 +1,5 @@
-"""What Harbourmaster changes in llama.cpp before it compiles it: faster matrices, and attention that skips masked cells.
+"""What Harbourmaster changes in llama.cpp before it compiles it: faster matrices, and attention that gives a row the same
+numbers whatever is computed beside it.
 
 ``*.h`` are new files beside ggml's own, ``*.patch`` the places that use them.  docs/adr/0008-kernels.md has the reasons
 and the figures.  Only the pinned source (``runner/requirements.lock``) is ever changed: a hunk has to be found exactly
