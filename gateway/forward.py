@@ -157,7 +157,9 @@ class Forwarder:
                     self._leases.done(upstream, parked=call.parked)
             seconds = time.perf_counter() - began
             record = call_record(client, method, route, upstream, outcome, code, seconds)
-            lost = self._recorder.call(self._explained(record, call, refused))
+            if refused is not None or (call is not None and call.notes):
+                record = self._explained(record, call, refused)
+            lost = self._recorder.call(record)
             if call is not None and call.span is not None and self.tracer is not None:
                 self.tracer.end(call.span, record, client)
         return answer if lost is None else failure(request_id, lost)

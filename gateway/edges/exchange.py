@@ -102,6 +102,18 @@ class Exchange(RequestResponseCycle):
         if body is not None:
             signal.set()
 
+    async def run(self, app: Any) -> None:
+        """As ``run_asgi``, which judges all but the usual: an answer that is complete, or a client that has gone."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except BaseException as e:
+            await self.run_asgi(_raising(e))
+        else:
+            if not (self.response_complete or self.disconnected):
+                await self.run_asgi(_silent)
+        finally:
+            self.on_response = _silent_end  # it belongs to the connection, which keeps this
+
     async def send(self, message: Any) -> None:
         if message["type"] != WHOLE:
             await super().send(message)
@@ -136,6 +148,21 @@ class Exchange(RequestResponseCycle):
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n" if status == 204 else b"content-length: %d\r\n\r\n" % length)  # RFC 9110 section 8.6
         return b"".join(lines)
+
+
+def _raising(error: BaseException) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    return app
+
+
+async def _silent(scope: Any, receive: Any, send: Any) -> None:
+    """An application that leaves its answer as it is."""
+
+
+def _silent_end() -> None:
+    """Nobody is told."""
 
 
 _last: tuple[Any, bytes] = (None, b"")
@@ -231,7 +258,7 @@ class QuickProtocol(PatientProtocol):
         task = asyncio.current_task()
         try:
             while cycle is not None:
-                await cycle.run_asgi(self.app)
+                await cycle.run(self.app)
                 if self.parser is None or (task is not None and task.cancelling()):
                     return
                 self.rest = self.loop.create_future()

@@ -55,15 +55,16 @@ async def send_text(send: Send, text: bytes, content_type: bytes) -> None:
 class Stream(Outlet):
     """Server-sent events; the response head goes out with the first of them."""
 
+    started = False
+    _queued = 0
+    _pump: asyncio.Task[None] | None = None
+    _watcher: asyncio.Task[None] | None = None
+
     def __init__(self, send: Send, receive: Receive, headers: RawHeaders) -> None:
         self._send = send
         self._receive = receive
         self._headers = headers
         self._queue: list[bytes] = []
-        self._queued = 0
-        self._pump: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self.started = False
 
     def push(self, message: bytes) -> bool:
         if self.gone:
@@ -127,13 +128,14 @@ class Stream(Outlet):
 class PostStream(Stream):
     """The response to one POST: plain JSON, unless something must be said before the result."""
 
+    task: asyncio.Task[Any] | None = None  # cancelled when the client leaves (modern: that is how it cancels)
+    _replay: Replay | None = None
+    _log: StreamLog | None = None
+
     def __init__(self, send: Send, receive: Receive, *, json: bool, sse: bool, headers: RawHeaders) -> None:
         super().__init__(send, receive, headers)
         self._json = json
         self._sse = sse
-        self._replay: Replay | None = None
-        self._log: StreamLog | None = None
-        self.task: asyncio.Task[Any] | None = None  # cancelled when the client leaves (modern: that is how it cancels)
 
     @property
     def reachable(self) -> bool:

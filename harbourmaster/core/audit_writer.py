@@ -25,7 +25,7 @@ import orjson
 from harbourmaster.core.audit_trail import Stamped, Trail
 
 MAX_BATCH: Final = 4_096  # records sealed under one lock and synced once
-GATHER_S: Final = 0.005  # how long a batch gathers: what a crash of the machine loses; one of the sender loses nothing
+GATHER_S: Final = 0.01  # how long a batch gathers: what a crash of the machine loses; one of the sender loses nothing
 TELL_S: Final = 0.05  # how long the sender keeps copies of what is on disk, for the sake of being woken less often
 RETRY_S: Final = (0.05, 1.0)  # first and longest pause before a failed write is tried again
 LAST_TRIES: Final = 4  # after the sender has gone: about two seconds
