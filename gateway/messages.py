@@ -55,6 +55,11 @@ def _refuse_constant(name: str) -> None:
 
 def kind_of(body: Any) -> int:
     """REQUEST, NOTIFICATION or RESPONSE; raises ``BadRequest`` (INVALID_REQUEST) for anything else."""
+    if type(body) is dict and body.get("jsonrpc") == "2.0" and type(body.get("id")) in _IDS:  # nearly every message
+        if type(body.get("method")) is str and type(body.get("params")) is dict:
+            return REQUEST
+        if body.get("method") is None and ("result" in body) != ("error" in body):
+            return RESPONSE
     if not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
         raise BadRequest('Invalid Request: expected one JSON-RPC object with "jsonrpc": "2.0"', rpc=INVALID_REQUEST)
     method = body.get("method")
@@ -72,6 +77,7 @@ def kind_of(body: Any) -> int:
 
 
 _NO_PARAMS: Final[dict[str, Any]] = {}
+_IDS: Final = frozenset({str, int})
 
 
 def _response_kind(body: dict[str, Any]) -> int:

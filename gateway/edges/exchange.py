@@ -28,8 +28,8 @@ class Signal:
 
     __slots__ = ("_event", "_on")
 
-    def __init__(self) -> None:
-        self._on = False
+    def __init__(self, *, on: bool = False) -> None:
+        self._on = on
         self._event: asyncio.Event | None = None
 
     def set(self) -> None:
@@ -96,11 +96,9 @@ class Exchange(RequestResponseCycle):
         self.on_response = protocol.on_response_complete
         self.keep_alive = True
         self.waiting_for_100_continue = False
-        self.message_event = signal = Signal()  # type: ignore[assignment]
+        self.message_event = Signal(on=body is not None)  # type: ignore[assignment]
         self.more_body = body is None
         self.body = bytearray() if body is None else body  # type: ignore[assignment]
-        if body is not None:
-            signal.set()
 
     async def run(self, app: Any) -> None:
         """As ``run_asgi``, which judges all but the usual: an answer that is complete, or a client that has gone."""
@@ -184,6 +182,7 @@ class QuickProtocol(PatientProtocol):
     between = False  # the parser has read a request to its end, and nothing of another
     data = b""  # what is being parsed, where it begins with a request
     head: Head | None = None  # of the request that is being parsed, if it may come again
+    known: Head | None = None  # of the last request, if it was not parsed
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -212,8 +211,10 @@ class QuickProtocol(PatientProtocol):
     def _repeat(self, head: Head, body: bytes) -> None:
         """Begin with a request whose head is known and whose body is whole: the parser need not see it."""
         self.idle_since = None
-        place = {"scheme": self.scheme, "client": self.client, "server": self.server}
-        self.scope = {**head.scope, **place, BODY: body}  # type: ignore[typeddict-item]
+        if head is not self.known:  # else the scope is the last request's, which has been answered
+            place = {"scheme": self.scheme, "client": self.client, "server": self.server}
+            self.known, self.scope = head, {**head.scope, **place}  # type: ignore[typeddict-item]
+        self.scope[BODY] = body  # type: ignore[typeddict-unknown-key]
         self.cycle = exchange = Exchange(self, body)
         self._start_asgi_task(exchange, self.app)
 
@@ -227,7 +228,7 @@ class QuickProtocol(PatientProtocol):
     def on_headers_complete(self) -> None:
         self.head_since = None
         version = self.parser.get_http_version()
-        self.scope = self._scope(version)
+        self.scope, self.known = self._scope(version), None
         before = self.cycle
         self.cycle = cycle = Exchange(self)
         cycle.keep_alive = version != "1.0" and self.parser.should_keep_alive()
@@ -299,7 +300,8 @@ class QuickProtocol(PatientProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
