@@ -93,14 +93,16 @@ class Call:
         outlet: Outlet,
         timeout: float,
         log_level: str | None = None,
+        turn: Any = None,
     ) -> None:
+        """``turn``: what is told the outcome in place of a future."""
         self.key: RequestId = 0  # where the client's table has it
         self.method = method
         self.outlet = outlet
         self.timeout = timeout
         self.log_level = log_level
         self.parked = False  # it waits for a person's answer, and its server with it
-        self.turn: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self.turn: asyncio.Future[dict[str, Any]] = turn if turn is not None else loop.create_future()
         self.started = loop.time()
         self.deadline = self.started + timeout
         self.progress_token: RequestId | None = None

@@ -16,6 +16,7 @@ from gateway.admission import Admissions
 from gateway.authorization.approvals import is_ours
 from gateway.authorization.errors import ApprovalDenied
 from gateway.calls import ASKED, NOWHERE, Call, Outlet
+from gateway.direct import Direct, Passage
 from gateway.downstream import Downstream
 from gateway.dynamic.tools import OURS
 from gateway.errors import (
@@ -24,21 +25,19 @@ from gateway.errors import (
     NoChannel,
     ServerExited,
     TooManySubscriptions,
-    wire_error,
 )
 from gateway.gatekeeper import Gatekeeper
 from gateway.index import Index, Route
-from gateway.interceptors.errors import ArgumentsInvalid
 from gateway.interview import interview, wants_input
 from gateway.leases import Leases
 from gateway.limits import LIMITS
 from gateway.lock import LockedServer
-from gateway.messages import RequestId, encode
 from gateway.modern import ModernClient
 from gateway.outcomes import call_record, error_code, kind_of_failure, outcome_of
 from gateway.pool_repeat import is_repeatable
 from gateway.protocol import HEADER_MISMATCH, METHOD_NOT_FOUND
 from gateway.record import Recorder
+from gateway.replies import Reply, failure
 from gateway.routes import SUBSCRIPTIONS, Finder
 from gateway.sessions import Session
 from gateway.shape import explain, shape, shape_error
@@ -50,20 +49,6 @@ from harbourmaster.core.errors import HarbourError, IntegrityError, RefusedError
 
 HeaderMap = dict[str, str]
 Own = Callable[[Downstream, Call, Route, dict[str, Any]], Awaitable[dict[str, Any]]]
-Reply = tuple[bytes, int]  # the message, and its JSON-RPC error code (0: a result)
-
-
-def failure(request_id: RequestId | None, error: BaseException, *, modern: bool = False) -> Reply:
-    if isinstance(error, ArgumentsInvalid):
-        return encode({"jsonrpc": "2.0", "id": request_id, "result": _told(error, modern)}), 0
-    body = wire_error(error)
-    if modern:
-        shape_error(body)
-    return encode({"jsonrpc": "2.0", "id": request_id, "error": body}), body["code"]
-
-
-def _told(error: ArgumentsInvalid, modern: bool) -> dict[str, Any]:
-    return {**error.result(), "resultType": "complete"} if modern else error.result()
 
 
 class Forwarder:
@@ -79,10 +64,11 @@ class Forwarder:
         self._leases = leases
         self._admissions = admissions
         self._recorder = recorder
-        self._gate = gate
+        self.gate = gate
         self.tracer: Tracer | None = None  # set where calls are traced
-        self._timeout = timeout_s
+        self.timeout_s = timeout_s
         self.own: Own | None = None  # answers calls to the gateway's own tools
+        self.direct = Direct(self)
 
     def expect(self, client: Downstream) -> None:
         """``client`` has just come: what it is likely to call is made ready."""
@@ -92,11 +78,11 @@ class Forwarder:
 
     def may(self, client: Downstream, route: Route) -> bool:
         """Whether ``client`` could call this tool: what it may not, it does not find either."""
-        return self._gate.may(client, route)
+        return self.gate.may(client, route)
 
     def offered(self, client: Downstream) -> Index:
         """What ``client`` is shown: what its profile serves, without what it may never use."""
-        return self._gate.offered(client)
+        return self.gate.offered(client)
 
     async def forward(
         self,
@@ -106,10 +92,11 @@ class Forwarder:
         outlet: Outlet,
         param_headers: HeaderMap | None = None,
         part_of: Call | None = None,
+        taken: Passage | None = None,
     ) -> Reply:
         """Answer ``body`` by asking its server; whatever becomes of it is recorded, or the client gets no result.
 
-        ``part_of``: the call of one of our own tools that makes this one.
+        ``part_of``: the call of one of our own tools that makes this one.  ``taken``: the server was asked before.
         """
         request_id, method = body["id"], body["method"]
         began = time.perf_counter()
@@ -117,24 +104,28 @@ class Forwarder:
         outcome, code = "cancelled", ""
         refused: HarbourError | None = None
         try:
-            self._recorder.check()
-            index = client.index
-            route = find(index, body.setdefault("params", {}))
-            server = index.servers[route.server]
-            if route.schema is not None and param_headers is not None:
-                _check_param_headers(route.schema, body["params"], param_headers)
-            call = self._enter(client, body, route, outlet)
-            call.part_of = part_of
-            if self.tracer is not None:
-                call.span = self.tracer.begin(body)
-            reply = await self._ask(client, call, server, route, body)
+            if taken is not None:
+                request_id, began, call, route, server = taken.state
+                reply = await self._heard(client, call, route, body)
+            else:
+                self._recorder.check()
+                index = client.index
+                route = find(index, body.setdefault("params", {}))
+                server = index.servers[route.server]
+                if route.schema is not None and param_headers is not None:
+                    _check_param_headers(route.schema, body["params"], param_headers)
+                call = self._enter(client, body, route, outlet)
+                call.part_of = part_of
+                if self.tracer is not None:
+                    call.span = self.tracer.begin(body)
+                reply = await self._ask(client, call, server, route, body)
             if call.span is not None:
                 call.span.answered = time.time_ns()
             reply["id"] = request_id
             outcome = outcome_of(reply)
-            if self._gate.hooked(client):
-                reply = await self._gate.after_hooks(client, call, route, reply)
-            answer = self._gate.answer(call, server, route, reply), error_code(reply)
+            if self.gate.hooked(client):
+                reply = await self.gate.after_hooks(client, call, route, reply)
+            answer = self.gate.answer(call, server, route, reply), error_code(reply)
         except HarbourError as e:
             outcome, code, refused = kind_of_failure(e), e.code, e
             if outlet is not NOWHERE:
@@ -148,27 +139,59 @@ class Forwarder:
             outcome, code = "failed", "internal"
             answer = failure(request_id, e)
         finally:
-            upstream = None
-            if call is not None:
-                client.leave(call)
-                self._gate.leave(call)
-                upstream = call.upstream
-                if upstream is not None:
-                    self._leases.done(upstream, parked=call.parked)
-            seconds = time.perf_counter() - began
-            record = call_record(client, method, route, upstream, outcome, code, seconds)
-            if refused is not None or (call is not None and call.notes):
-                record = self._explained(record, call, refused)
-            lost = self._recorder.call(record)
-            if call is not None and call.span is not None and self.tracer is not None:
-                self.tracer.end(call.span, record, client)
+            lost = self.over(client, call, method, route, outcome, code, refused, began)
         return answer if lost is None else failure(request_id, lost)
+
+    def over(
+        self,
+        client: Downstream,
+        call: Call | None,
+        method: str,
+        route: Route | None,
+        outcome: str,
+        code: str,
+        refused: HarbourError | None,
+        began: float,
+    ) -> HarbourError | None:
+        """A call's end: what it held is let go, and its record written.  Why it could not be, then the client gets nothing."""
+        upstream = None
+        if call is not None:
+            client.leave(call)
+            self.gate.leave(call)
+            upstream = call.upstream
+            if upstream is not None:
+                self._leases.done(upstream, parked=call.parked)
+        record = call_record(client, method, route, upstream, outcome, code, time.perf_counter() - began)
+        if refused is not None or (call is not None and call.notes):
+            record = self._explained(record, call, refused)
+        lost = self._recorder.call(record)
+        if call is not None and call.span is not None and self.tracer is not None:
+            self.tracer.end(call.span, record, client)
+        return lost
+
+    # -- for calls that need not wait (gateway/direct.py)
+
+    def undisturbed(self, client: Downstream) -> bool:
+        """Whether there is nothing that looks at every call and takes its time."""
+        return self.tracer is None and not self._recorder.down and not self.gate.hooked(client)
+
+    def may_go(self, client: Downstream, route: Route, params: dict[str, Any], server: LockedServer) -> bool:
+        """Whether policies and the server's verdict let the call through, without asking anybody."""
+        try:
+            decision = self.gate.authorizer.check(client, "tools/call", route, params)
+        except HarbourError:
+            return False  # and why is said where it is refused
+        return not decision.approval and self._admissions.fresh(server, client.loop.time())
+
+    def claim(self, client: Downstream, server: LockedServer, upstream: Upstream) -> None:
+        self._leases.ready(client, server, client.loop.time())
+        self._leases.claim(upstream)
 
     def _explained(self, record: dict[str, Any], call: Call | None, refused: HarbourError | None) -> dict[str, Any]:
         """What interceptors found, and which policies refused."""
         if call is not None and call.notes:
             record["notes"] = call.notes
-            record["tool"] = self._gate.pipeline.clean(record["tool"])
+            record["tool"] = self.gate.pipeline.clean(record["tool"])
         if refused is not None and "policies" in refused.details:
             record["policies"] = refused.details["policies"]
         return record
@@ -179,7 +202,7 @@ class Forwarder:
             call = client.resume(body["method"], params)
             call.outlet = outlet
         else:
-            call = Call(client.loop, body["method"], outlet, self._timeout, client.log_level)
+            call = Call(client.loop, body["method"], outlet, self.timeout_s, client.log_level)
         client.enter(call, body["id"])
         return call
 
@@ -188,9 +211,9 @@ class Forwarder:
     ) -> dict[str, Any]:
         upstream = call.upstream
         if upstream is None:  # not the continuation of a parked call
-            decision = self._gate.enter(client, call, server, route, body["params"])
-            if self._gate.waits(client, decision, body["params"]):
-                asked = await self._gate.settle(client, call, route, body["params"], decision)
+            decision = self.gate.enter(client, call, server, route, body["params"])
+            if self.gate.waits(client, decision, body["params"]):
+                asked = await self.gate.settle(client, call, route, body["params"], decision)
                 if asked is not None:
                     return {"jsonrpc": "2.0", "result": asked}
                 server = client.index.servers[route.server]  # a person took their time, and it may be another by now
@@ -205,10 +228,16 @@ class Forwarder:
             if call.method == "resources/subscribe":
                 _check_room(upstream, route)
             if upstream.modern and call.method in SUBSCRIPTIONS:
-                return await _subscribed(upstream, call.method, route, self._timeout)
+                return await _subscribed(upstream, call.method, route, self.timeout_s)
             self._send(client, call, upstream, body)
         else:
             self._leases.claim(upstream)
+        return await self._heard(client, call, route, body)
+
+    async def _heard(self, client: Downstream, call: Call, route: Route, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer of the server that was asked, as the client's era has it."""
+        upstream = call.upstream
+        assert upstream is not None
         try:
             reply = await call.turn
         except ServerExited:
@@ -229,15 +258,18 @@ class Forwarder:
             _note_subscription(call.method, route, upstream)
             if upstream.declares_tasks:
                 client.tasks.heard(call, route, body["params"], result, upstream)
-            shape(result, call.method, route, upstream.server_info, client=client.modern, server=upstream.modern)
-            if result.get("isError") is True:
-                explain(result, upstream.limit_in)
+            self.shaped(client, call, route, upstream, result)
         elif client.modern and not upstream.modern and isinstance(reply.get("error"), dict):
             asked = questions(reply["error"], client.capabilities)
             if asked is not None:
                 return {"jsonrpc": "2.0", "result": asked}
             shape_error(reply["error"])
         return reply
+
+    def shaped(self, client: Downstream, call: Call, route: Route, upstream: Upstream, result: dict[str, Any]) -> None:
+        shape(result, call.method, route, upstream.server_info, client=client.modern, server=upstream.modern)
+        if result.get("isError") is True:
+            explain(result, upstream.limit_in)
 
     async def _again(
         self, client: Downstream, call: Call, route: Route, body: dict[str, Any]
@@ -247,7 +279,7 @@ class Forwarder:
             self._leases.done(call.upstream)
             call.upstream = None
         self._leases.counters["retries"] += 1
-        call.next_turn(client.loop, self._timeout)
+        call.next_turn(client.loop, self.timeout_s)
         upstream = call.upstream = await self._connection(client, client.index.servers[route.server], call.method)
         if call.method not in upstream.pins.clean:
             await upstream.pins.require(call.method, route.name, client.capabilities)
@@ -304,27 +336,27 @@ class Forwarder:
     async def subscribe(self, client: Downstream, uri: str) -> bool:
         """Subscribe to ``uri`` on behalf of a modern listener; False when its server cannot, will not or may not."""
         began, route, upstream, outcome, code = time.perf_counter(), None, None, "refused", ""
-        call, refused = Call(client.loop, "resources/subscribe", NOWHERE, self._timeout), None
+        call, refused = Call(client.loop, "resources/subscribe", NOWHERE, self.timeout_s), None
         try:
             self._recorder.check()
             route = client.index.resource(uri)
             server = client.index.servers[route.server]
             if not (server.listing.get("capabilities", {}).get("resources") or {}).get("subscribe"):
                 return False
-            if self._gate.enter(client, call, server, route, {"uri": route.name}).approval:
+            if self.gate.enter(client, call, server, route, {"uri": route.name}).approval:
                 raise ApprovalDenied(f"{route.public} wants a person's yes, which a stream cannot wait for")
             upstream = await self._connection(client, server, "resources/subscribe")
             await upstream.pins.require("resources/subscribe", route.name, client.capabilities)
             _check_room(upstream, route)
             if upstream.modern:
-                reply = await _subscribed(upstream, "resources/subscribe", route, self._timeout)
+                reply = await _subscribed(upstream, "resources/subscribe", route, self.timeout_s)
             else:
-                reply = await upstream.request("resources/subscribe", {"uri": route.name}, self._timeout)
+                reply = await upstream.request("resources/subscribe", {"uri": route.name}, self.timeout_s)
             outcome = outcome_of(reply)
         except HarbourError as e:
             outcome, code, refused = kind_of_failure(e), e.code, e
         finally:
-            self._gate.leave(call)
+            self.gate.leave(call)
             if upstream is not None:
                 self._leases.done(upstream)
         record = call_record(client, call.method, route, upstream, outcome, code, time.perf_counter() - began)

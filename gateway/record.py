@@ -24,13 +24,13 @@ class Recorder:
         """``told``: hears of what was recorded."""
         self._append = append
         self._told = told
-        self._down = False
+        self.down = False
 
     def check(self) -> None:
         """Raise what the audit raises while it is down; a call must not even begin then."""
-        if self._down:
+        if self.down:
             self._append({"kind": "gateway", "event": "audit_resumed"})
-            self._down = False
+            self.down = False
 
     def call(self, record: dict[str, Any]) -> HarbourError | None:
         """Write ``record``; the error when it could not be, and the client must not have the result either."""
@@ -40,7 +40,7 @@ class Recorder:
         try:
             self._append(record)
         except HarbourError as e:
-            self._down = True
+            self.down = True
             return e
         self._told(record)
         return None

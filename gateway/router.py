@@ -8,11 +8,12 @@ from typing import Any
 from gateway import eras
 from gateway.calls import Outlet
 from gateway.errors import BadRequest
-from gateway.forward import Forwarder, HeaderMap, Reply, failure
+from gateway.forward import Forwarder, HeaderMap
 from gateway.listen import Listener
 from gateway.messages import result_message, result_of_json
 from gateway.modern import ModernClient
 from gateway.protocol import INVALID_PARAMS, METHOD_NOT_FOUND
+from gateway.replies import Reply, failure
 from gateway.routes import ROUTED, SUBSCRIPTIONS
 from gateway.sessions import Session
 from harbourmaster.core.errors import HarbourError
@@ -28,6 +29,13 @@ class Router:
             "initialize": self._initialize,
             "logging/setLevel": self._set_level,
         }
+
+    def at_once(self, session: Session, body: dict[str, Any], outlet: Outlet, then: Callable[[Reply], None]) -> bool:
+        """``handshake`` for a call that need not wait: whether it is taken, so that ``then`` is told the answer."""
+        if not self._forwarder.direct.begin(session, body, outlet, then):
+            return False
+        session.used = session.loop.time()
+        return True
 
     def handshake(self, session: Session, body: dict[str, Any], outlet: Outlet) -> Awaitable[Reply]:
         """Answer a request of a handshake session, once awaited."""

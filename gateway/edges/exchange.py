@@ -8,6 +8,7 @@ body is known goes out as one message and one write.  What the edges send and ge
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -17,6 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, 
 from gateway.edges.heads import BODY, END, HEAD, HEADS, Head, candidate
 from gateway.edges.patience import PatientProtocol
 from gateway.edges.streams import PLAIN, WHOLE
+
+AtOnce = Callable[
+    ["Exchange", Any, bytes], bool
+]  # (exchange, what the edge kept of the head, body): whether it is taken
 
 KEEP_ALIVE_S: Final = 75.0  # idle connections; MCP clients pause between calls
 
@@ -120,10 +125,13 @@ class Exchange(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
+        self.answer(message["status"], message["headers"], message["body"])
+
+    def answer(self, status: int, headers: Any, body: bytes) -> None:
+        """The whole response, in one write."""
         if self.response_started:
             raise RuntimeError("a response has begun already")
-        body = message["body"]
-        head = self._head(message["status"], len(body), message["headers"])
+        head = self._head(status, len(body), headers)
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         self.wire.write(head if self.scope["method"] == "HEAD" else head + body)
@@ -183,10 +191,12 @@ class QuickProtocol(PatientProtocol):
     data = b""  # what is being parsed, where it begins with a request
     head: Head | None = None  # of the request that is being parsed, if it may come again
     known: Head | None = None  # of the last request, if it was not parsed
+    at_once: AtOnce | None = None  # how the application answers without a task, where it can
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.joined = OneWrite(transport)
+        self.at_once = getattr(self.app, "at_once", None)
 
     def data_received(self, data: bytes) -> None:
         if not self.between or self.idle_since is None:
@@ -216,7 +226,8 @@ class QuickProtocol(PatientProtocol):
             self.known, self.scope = head, {**head.scope, **place}  # type: ignore[typeddict-item]
         self.scope[BODY] = body  # type: ignore[typeddict-unknown-key]
         self.cycle = exchange = Exchange(self, body)
-        self._start_asgi_task(exchange, self.app)
+        if self.at_once is None or not self.at_once(exchange, head.said, body):
+            self._start_asgi_task(exchange, self.app)
 
     def on_message_begin(self) -> None:
         self.between = False

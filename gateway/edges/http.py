@@ -15,9 +15,12 @@ from gateway import eras
 from gateway.edges.admin import PREFIX as ADMIN
 from gateway.edges.admin import AdminEdge
 from gateway.edges.bodies import Gone, read_body
+from gateway.edges.exchange import Exchange
 from gateway.edges.guard import AUTHENTICATE, Guard, Headers, HttpRefusal, is_json
 from gateway.edges.heads import BODY, HEAD, HEADS, Head
+from gateway.edges.said import SESSION, VERSION, Lookup, Said, is_modern, param_headers, session_of
 from gateway.edges.streams import (
+    PLAIN,
     PostStream,
     RawHeaders,
     Receive,
@@ -28,7 +31,6 @@ from gateway.edges.streams import (
     send_text,
 )
 from gateway.errors import LIMIT_REACHED, REFUSED, BadRequest
-from gateway.forward import HeaderMap, Reply, failure
 from gateway.gateway import SERVER_INFO, Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, encode, error_message, id_of, kind_of
@@ -37,6 +39,7 @@ from gateway.profiles.errors import ProfileError, ProfileForbidden
 from gateway.profiles.view import DEFAULT, View
 from gateway.refusals import refused
 from gateway.replay import StreamLog
+from gateway.replies import Reply, failure
 from gateway.sessions import Session
 from gateway.telemetry.gauges import gauges
 from gateway.telemetry.metrics import CONTENT_TYPE
@@ -49,22 +52,8 @@ PATH: Final = "/mcp"
 HEALTH_PATH: Final = "/healthz"
 METRICS_PATH: Final = "/metrics"
 
-_SESSION: Final = b"mcp-session-id"
-_VERSION: Final = b"mcp-protocol-version"
-_HANDSHAKE: Final = frozenset(v.encode() for v in eras.HANDSHAKE_PROTOCOL_VERSIONS)
 _RESUMABLE: Final = frozenset({"2025-11-25"})  # earlier clients choke on an event without data (SEP-1699)
 _NO_HEADERS: Final[RawHeaders] = []
-
-
-class Said(NamedTuple):
-    """What the head of a POST says; the same for the same bytes."""
-
-    headers: Headers
-    json: bool  # the client takes JSON
-    sse: bool  # and streams
-    modern: bool
-    session: str | None
-    traced: bool
 
 
 class Caller(NamedTuple):
@@ -80,6 +69,7 @@ class HttpEdge:
         self._guard = guard
         self._admin = AdminEdge(gateway, guard)
         oauth = guard.oauth.config if guard.oauth is not None else None
+        self._finishing: set[asyncio.Task[None]] = set()
         self._metadata = encode(oauth.metadata()) if oauth is not None else None  # RFC 9728
         self._metadata_paths = oauth.metadata_paths if oauth is not None else frozenset()
 
@@ -140,13 +130,13 @@ class HttpEdge:
         method = scope["method"]
         if method == "POST":
             await self._post(caller, headers, scope, receive, send)
-        elif method == "GET" and not _is_modern_header(headers):
+        elif method == "GET" and not is_modern(headers):
             await self._get(caller, headers, receive, send)
-        elif method == "DELETE" and not _is_modern_header(headers):
-            self._gateway.close(self._session(caller, _session_of(headers)))
+        elif method == "DELETE" and not is_modern(headers):
+            self._gateway.close(self._session(caller, session_of(headers)))
             await send_body(send, 204, b"")
         else:
-            allowed = b"POST" if _is_modern_header(headers) else b"POST, GET, DELETE"
+            allowed = b"POST" if is_modern(headers) else b"POST, GET, DELETE"
             raise HttpRefusal(405, "http.method", f"{method} is not allowed", headers=[(b"allow", allowed)])
 
     async def _metrics(self, method: str, headers: Headers, send: Send) -> None:
@@ -184,9 +174,10 @@ class HttpEdge:
             headers=headers,
             json=json,
             sse=sse,
-            modern=_is_modern_header(headers),
-            session=_session_of(headers),
+            modern=is_modern(headers),
+            session=session_of(headers),
             traced=b"traceparent" in headers,
+            usual=scope["path"] == PATH and SESSION in headers and not is_modern(headers),
         )
         head: Head | None = scope["extensions"].get(HEAD)
         if head is not None and head.length <= LIMITS.body_bytes:
@@ -225,6 +216,38 @@ class HttpEdge:
             _take(self._session(caller, said.session), kind, body)
             await send_body(send, 202, b"")
 
+    def at_once(self, exchange: Exchange, said: Said, raw: bytes) -> bool:
+        """Take a call that need not wait for anything; what is not one is left as it is, for ``__call__``."""
+        if not said.usual or said.session is None or self._guard.oauth is not None:
+            return False
+        try:
+            caller = self._caller(DEFAULT, said.headers)
+            body = decode(raw)
+            if kind_of(body) != REQUEST or eras.has_envelope(body.get("params")):
+                return False
+            session = self._session(caller, said.session)
+        except (HttpRefusal, ProfileError, BadRequest):
+            return False  # and why is said there
+        receive: Any = exchange.receive
+        outlet = PostStream(exchange.send, receive, json=said.json, sse=said.sse, headers=_NO_HEADERS)
+        if session.version in _RESUMABLE:
+            outlet.resumable(session.replay)
+
+        def then(reply: Reply) -> None:
+            message, code = reply
+            if code or outlet.begun or exchange.flow.write_paused or not said.json:
+                self._finish(outlet, message, (self._refused(caller, code, outlet) or 200) if code else 200)
+            elif not exchange.disconnected:
+                exchange.answer(200, PLAIN, message)
+
+        return self._router.at_once(session, body, outlet, then)
+
+    def _finish(self, outlet: PostStream, message: bytes, status: int) -> None:
+        """Answer where that may have to wait for the client."""
+        task = asyncio.get_running_loop().create_task(outlet.finish(message, status))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
     async def _initialize(self, caller: Caller, body: dict[str, Any], outlet: PostStream, send: Send) -> None:
         """A handshake client begins a session."""
         try:
@@ -236,7 +259,7 @@ class HttpEdge:
         if code:
             self._gateway.close(session)
         else:
-            outlet.add_header(_SESSION, session.id.encode())
+            outlet.add_header(SESSION, session.id.encode())
         await outlet.finish(message)
 
     async def _batch(self, session: Session, batch: list[Any], outlet: PostStream, send: Send) -> None:
@@ -276,12 +299,12 @@ class HttpEdge:
     ) -> None:
         try:
             if kind == NOTIFICATION:  # the revision defines none over HTTP: acknowledged, and dropped
-                eras.require_modern(headers.get(_VERSION, b"").decode("latin-1"))
+                eras.require_modern(headers.get(VERSION, b"").decode("latin-1"))
                 await send_body(send, 202, b"")
                 return
             if kind != REQUEST:
                 raise BadRequest("Invalid Request: a client of this revision sends no responses")
-            look_up = _Lookup(headers)
+            look_up = Lookup(headers)
             envelope = eras.envelope(body.get("params"), body["method"], look_up)
         except BadRequest as e:
             message, code = failure(id_of(body), e)
@@ -315,7 +338,7 @@ class HttpEdge:
     async def _modern_reply(self, client: Any, body: dict[str, Any], scope: Any, outlet: PostStream) -> Reply:
         outlet.task = asyncio.current_task()
         try:
-            return await self._router.modern(client, body, outlet, _param_headers(scope["headers"]))
+            return await self._router.modern(client, body, outlet, param_headers(scope["headers"]))
         except asyncio.CancelledError:
             if outlet.gone and outlet.task is not None:
                 outlet.task.uncancel()
@@ -329,7 +352,7 @@ class HttpEdge:
     async def _get(self, caller: Caller, headers: Headers, receive: Receive, send: Send) -> None:
         if not self._guard.accepts(headers)[1]:
             raise HttpRefusal(406, "http.accept", "Accept must allow text/event-stream")
-        session = self._session(caller, _session_of(headers))
+        session = self._session(caller, session_of(headers))
         lost = self._lost_stream(session, headers)
         if lost is not None and lost[0] is not session.replay.standing:
             await ResumedStream(send, receive, _NO_HEADERS).carry(*lost)
@@ -378,38 +401,6 @@ def _profile_of(path: str) -> str:
 
 def _header(scope: Any, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
-
-
-class _Lookup:
-    """A header by its text name, as text."""
-
-    def __init__(self, headers: Headers) -> None:
-        self._headers = headers
-
-    def __call__(self, name: str) -> str | None:
-        value = self._headers.get(name.encode())
-        return _text(value) if value is not None else None
-
-
-def _is_modern_header(headers: Headers) -> bool:
-    """Unknown revisions count as modern: that era's errors name the revisions we speak."""
-    version = headers.get(_VERSION)
-    return version is not None and version not in _HANDSHAKE and version.strip(b" \t") not in _HANDSHAKE
-
-
-def _session_of(headers: Headers) -> str | None:
-    value = headers.get(_SESSION)
-    return _text(value) if value is not None else None
-
-
-def _param_headers(raw: RawHeaders) -> HeaderMap:
-    return {k.decode("latin-1"): _text(v) for k, v in raw if k.startswith(b"mcp-param-")}
-
-
-def _text(value: bytes) -> str:
-    """A header's value without the blanks around it: they are not part of it, and the parser leaves those behind it
-    (RFC 9110 section 5.5)."""
-    return value.strip(b" \t").decode("latin-1")
 
 
 def _take(session: Session, kind: int, body: dict[str, Any]) -> None:

@@ -16,11 +16,11 @@ from gateway.edges.guard import Guard, Headers, HttpRefusal, is_json
 from gateway.edges.http import Caller, HttpEdge
 from gateway.edges.streams import Receive, Send, StandingStream, send_body
 from gateway.errors import BadRequest, CallCancelled
-from gateway.forward import failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, error_message, id_of, kind_of
 from gateway.profiles.view import DEFAULT
+from gateway.replies import failure
 from gateway.sessions import Session
 from harbourmaster.core.errors import HarbourError
 

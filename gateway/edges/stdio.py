@@ -15,12 +15,12 @@ from typing import Any, Final
 from gateway import eras
 from gateway.calls import Outlet
 from gateway.errors import BadRequest, CallCancelled
-from gateway.forward import failure
 from gateway.gateway import Gateway
 from gateway.limits import LIMITS
 from gateway.messages import NOTIFICATION, REQUEST, decode, id_of, kind_of
 from gateway.principals import LOCAL
 from gateway.profiles.view import View
+from gateway.replies import failure
 from harbourmaster.core.errors import HarbourError
 
 log = logging.getLogger("gateway.stdio")

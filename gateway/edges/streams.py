@@ -138,6 +138,11 @@ class PostStream(Stream):
         self._sse = sse
 
     @property
+    def begun(self) -> bool:
+        """Whether something was said before the result, or is about to be."""
+        return self.started or self._pump is not None
+
+    @property
     def reachable(self) -> bool:
         return not self.gone or (self._log is not None and self._log.followed)
 
