@@ -86,6 +86,16 @@ class Passage:
         """As a future's: nothing is left to be retrieved."""
 
 
+class _Over:
+    """A turn that has ended."""
+
+    def done(self) -> bool:
+        return True
+
+
+OVER: Final[Any] = _Over()
+
+
 class Direct:
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
@@ -170,6 +180,7 @@ class Direct:
 
     def _end(self, passage: Passage, outcome: str, code: str, refused: HarbourError | None, answer: Reply) -> None:
         forwarder = self._forwarder
+        passage.call.turn = OVER  # it would keep the passage, which keeps it
         lost = forwarder.over(
             passage.client, passage.call, METHOD, passage.route, outcome, code, refused, passage.began
         )

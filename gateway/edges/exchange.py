@@ -138,7 +138,8 @@ class Exchange(RequestResponseCycle):
         self.message_event.set()
         if not self.keep_alive:
             self.wire.close()
-        self.on_response()
+        told, self.on_response = self.on_response, _silent_end  # it belongs to the connection, which keeps this
+        told()
 
     def _head(self, status: int, length: int, headers: Any) -> bytes:
         if headers is PLAIN and status == 200 and self.keep_alive:
