@@ -121,8 +121,8 @@ class Searcher:
         )
 
     def refresh(self) -> int:
-        """Build now if the catalog has changed; the revision that is searched from here on."""
-        return self._current().revision
+        """Build now if the catalog has changed, or wait for whoever does; the revision that is searched from here on."""
+        return self._current(wait=True).revision
 
     def _revision(self) -> int:
         """Asked of the database after every write of ours, else now and then, and then by one thread for all."""
@@ -137,12 +137,12 @@ class Searcher:
                 self._asking.release()
         return self._known[0]
 
-    def _current(self) -> _Built:
+    def _current(self, *, wait: bool = False) -> _Built:
         revision = self._revision()
         built = self._built
         if built and built.revision == revision:
             return built
-        if built and not self._building.acquire(blocking=False):
+        if built and not self._building.acquire(blocking=wait):
             return built  # another thread builds; what was true a moment ago is good enough meanwhile
         if not built:
             self._building.acquire()

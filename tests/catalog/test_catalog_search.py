@@ -283,6 +283,25 @@ def test_many_threads_may_search_while_the_catalog_changes(searcher: Searcher, f
     assert failures == []
 
 
+@SQLITE
+def test_whoever_asks_for_the_newest_waits_for_another_thread_that_builds(filled: Store, searcher: Searcher) -> None:
+    before = searcher.refresh()
+    source = service.add_source(filled, "more", "mcp-registry", "/nowhere")
+    import_offers(filled, source.id or 0, [entry("zanzibar", "An island")], complete=False, now=service.utc_now())
+    seen: list[int] = []
+    waiting = threading.Thread(target=lambda: seen.append(searcher.refresh()))
+    with searcher._building:
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        assert "zanzibar" not in find(
+            searcher, "zanzibar"
+        )  # a search does not wait: it shows what was true a moment ago
+    waiting.join()
+    assert seen[0] > before
+    assert find(searcher, "zanzibar") == ["zanzibar"]
+
+
 def test_turns_are_taken_in_the_order_of_arrival() -> None:
     turns, order, ready = Turns(), [], threading.Semaphore(0)
 

@@ -125,6 +125,7 @@ def import_entries(harbour: Harbour, source: str, *records: EntryRecord) -> None
     added = add_source(harbour.store, source, "docker-catalog", "/nowhere/catalog.yaml")
     assert added.id is not None
     import_offers(harbour.store, added.id, list(records), complete=True, now=NOW)
+    harbour.searcher.refresh()  # upkeep may be building an older index in this moment, and pages show that meanwhile
 
 
 @dataclasses.dataclass
