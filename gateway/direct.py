@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.admission import Admissions
 from gateway.authorization.approvals import is_ours
 from gateway.calls import ASKED, Call, Outlet
 from gateway.index import Route
+from gateway.leases import Leases
 from gateway.lock import LockedServer
 from gateway.messages import RequestId
 from gateway.outcomes import error_code, kind_of_failure, outcome_of
@@ -97,8 +99,8 @@ OVER: Final[Any] = _Over()
 
 
 class Direct:
-    def __init__(self, forwarder: Forwarder) -> None:
-        self._forwarder = forwarder
+    def __init__(self, forwarder: Forwarder, leases: Leases, admissions: Admissions) -> None:
+        self._forwarder, self._leases, self._admissions = forwarder, leases, admissions
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, client: Session, body: dict[str, Any], outlet: Outlet, then: Callable[[Reply], None]) -> bool:
@@ -114,8 +116,9 @@ class Direct:
         body["params"]["name"] = route.name
         try:
             client.enter(call, body["id"])
-            forwarder.gate.enter(client, call, server, route, body["params"])
-            forwarder.claim(client, server, upstream)
+            forwarder.gate.look(client, call, server, route, body["params"])
+            self._leases.use(upstream, call.started)
+            self._leases.claim(upstream)
             call.upstream = upstream
             upstream.send(call, body)
         except Exception as e:
@@ -137,18 +140,20 @@ class Direct:
         ):
             return None
         server = index.servers.get(route.server)
-        lease = client.leases.get(route.server)
-        if server is None or lease is None or not lease.ready or lease.server is not server:
-            return None
-        upstream = lease.upstream
+        upstream = self._leases.live(client, server) if server is not None else None
         if (
-            upstream.ended is not None
+            server is None
+            or upstream is None
             or upstream.modern
             or upstream.declares_tasks
             or METHOD not in upstream.pins.clean
         ):
             return None
-        if not forwarder.may_go(client, route, params, server):
+        try:
+            decision = forwarder.gate.authorizer.check(client, METHOD, route, params)
+        except HarbourError:
+            return None  # and why is said where it is refused
+        if decision.approval or not self._admissions.fresh(server, client.loop.time()):
             return None
         return route, server, upstream
 

@@ -68,7 +68,7 @@ class Forwarder:
         self.tracer: Tracer | None = None  # set where calls are traced
         self.timeout_s = timeout_s
         self.own: Own | None = None  # answers calls to the gateway's own tools
-        self.direct = Direct(self)
+        self.direct = Direct(self, leases, admissions)
 
     def expect(self, client: Downstream) -> None:
         """``client`` has just come: what it is likely to call is made ready."""
@@ -174,18 +174,6 @@ class Forwarder:
     def undisturbed(self, client: Downstream) -> bool:
         """Whether there is nothing that looks at every call and takes its time."""
         return self.tracer is None and not self._recorder.down and not self.gate.hooked(client)
-
-    def may_go(self, client: Downstream, route: Route, params: dict[str, Any], server: LockedServer) -> bool:
-        """Whether policies and the server's verdict let the call through, without asking anybody."""
-        try:
-            decision = self.gate.authorizer.check(client, "tools/call", route, params)
-        except HarbourError:
-            return False  # and why is said where it is refused
-        return not decision.approval and self._admissions.fresh(server, client.loop.time())
-
-    def claim(self, client: Downstream, server: LockedServer, upstream: Upstream) -> None:
-        self._leases.ready(client, server, client.loop.time())
-        self._leases.claim(upstream)
 
     def _explained(self, record: dict[str, Any], call: Call | None, refused: HarbourError | None) -> dict[str, Any]:
         """What interceptors found, and which policies refused."""

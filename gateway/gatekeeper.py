@@ -66,12 +66,16 @@ class Gatekeeper:
         decision = self.authorizer.check(client, asked, route, params)
         if decision.approval and asked.startswith("tasks/"):  # the call that began the task was approved, or refused
             decision = replace(decision, approval=())
+        self.look(client, call, server, route, params)
+        return decision
+
+    def look(self, client: Downstream, call: Call, server: LockedServer, route: Route, params: dict[str, Any]) -> None:
+        """``enter`` for a request that the authorizer has let through: limits, then interceptors."""
         counted = self.authorizer.quota(client, route)
         if counted:
             quotas.enter(counted, client.loop.time())
             call.quotas = counted
         self.pipeline.before(call, server, route, params)
-        return decision
 
     def waits(self, client: Downstream, decision: Decision, params: dict[str, Any]) -> bool:
         """Whether ``settle`` has anything to do."""

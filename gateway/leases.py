@@ -93,12 +93,23 @@ class Leases:
 
     def ready(self, holder: Holder, server: LockedServer, now: float) -> Upstream | None:
         """The holder's live connection to ``server``, if there is one."""
+        upstream = self.live(holder, server)
+        if upstream is not None:
+            self.use(upstream, now)
+        return upstream
+
+    def live(self, holder: Holder, server: LockedServer) -> Upstream | None:
+        """As ``ready``, for who may not use it after all."""
         lease = holder.leases.get(server.name)
         if lease is None or not lease.ready or lease.server is not server or lease.upstream.ended is not None:
             return None
+        return lease.upstream
+
+    def use(self, upstream: Upstream, now: float) -> None:
+        lease = upstream.lease
+        assert lease is not None
         lease.used = now
         lease.uses += 1
-        return lease.upstream
 
     def expect(self, holder: Holder, servers: Mapping[str, LockedServer], now: float) -> list[LockedServer]:
         """``holder`` has come, and may use ``servers``; those that it is likely to use."""

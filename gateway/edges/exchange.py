@@ -19,9 +19,7 @@ from gateway.edges.heads import BODY, END, HEAD, HEADS, Head, candidate
 from gateway.edges.patience import PatientProtocol
 from gateway.edges.streams import PLAIN, WHOLE
 
-AtOnce = Callable[
-    ["Exchange", Any, bytes], bool
-]  # (exchange, what the edge kept of the head, body): whether it is taken
+AtOnce = Callable[["Exchange", Any, bytes], bool]  # (exchange, what the edge kept of the head, body): is it taken?
 
 KEEP_ALIVE_S: Final = 75.0  # idle connections; MCP clients pause between calls
 

@@ -132,6 +132,37 @@ def test_a_record_that_could_not_be_written_canonically_is_refused_at_once(tmp_p
     assert verify(tmp_path).records == 0
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ms": 1.23456, "count": 3, "whole": 2.0, "yes": True, "none": None, "names": ["a", "b"]},
+        {"text": "x" * 5000},
+        {"text": "\ud800"},
+        {"names": ["\ud800"]},
+        {"ms": math.nan},
+        {"count": 1 << 60},
+        {"deep": {"a": 1}},
+        {"kind": "audit"},
+        {"prev": "x"},
+        {f"field_{n}": "" for n in range(70)},
+        {"text": "é" * 3000},
+    ],
+)
+def test_a_record_that_leaves_for_the_writer_is_what_the_log_would_have_taken(more: dict[str, Any]) -> None:
+    """Twice: the second time its fields are known, and it goes the short way."""
+    record = {"kind": "call", **more}
+
+    def done(take: Any) -> Any:
+        try:
+            return json.loads(take())
+        except AuditRecordInvalid as e:
+            return type(e)
+
+    for _ in range(2):
+        expected = done(lambda: json.dumps([1.5, audit_chain.checked(record)]))
+        assert done(lambda: audit_chain.encoded(1.5, record)) == expected
+
+
 def test_threads_share_one_log(tmp_path: Path) -> None:
     log = AuditLog(tmp_path)
 

@@ -147,10 +147,14 @@ async def test_a_server_that_dies_in_a_direct_call_is_told_and_the_next_call_get
     assert taken[3:] == [True]
 
 
-async def test_a_direct_call_of_a_tool_that_may_be_repeated_is(line: Line, taken: list[bool], world: World) -> None:
-    """Not where the session's sandbox remembered something: the rule is that of every call."""
+async def test_a_direct_call_is_not_made_again_where_the_sandbox_may_have_remembered_something(
+    line: Line, taken: list[bool], world: World
+) -> None:
+    """The tool is marked idempotent, but the session had calls before: the rule is that of every call."""
+    started = len(world.started)
     answer = await line.call("flaky")
     assert taken[1:] == [True]
+    assert len(world.started) == started
     assert answer["error"]["data"]["code"] == "gateway.server_exited"
 
 

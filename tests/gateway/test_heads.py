@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Iterator
@@ -62,6 +63,13 @@ async def test_a_head_that_came_before_is_answered_without_being_read_again() ->
     assert app.known == [False, False, True, True, False]
 
 
+async def learnt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    """The first on a connection is read, the second learnt, the third known."""
+    for _ in range(3):
+        writer.write(request)
+        await answer(reader)
+
+
 @pytest.fixture
 def chunks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What connections were given, piece by piece."""
@@ -80,9 +88,7 @@ async def test_the_rest_of_a_body_that_nobody_read_is_never_a_request(chunks: li
     app = App()
     known = post("/a", b"1.")
     async with connected(app) as (_, reader, writer):
-        for _ in range(3):
-            writer.write(known)
-            await answer(reader)
+        await learnt(reader, writer, known)
         assert app.known[-1]
         writer.write(post("/early", b"x" * 1000)[:-900])
         assert (await answer(reader))[2] == b"early"
@@ -98,9 +104,7 @@ async def test_a_known_head_that_comes_in_pieces_is_read(at: int, chunks: list[b
     app = App()
     known = post("/a", b"1.")
     async with connected(app) as (_, reader, writer):
-        for _ in range(3):
-            writer.write(known)
-            await answer(reader)
+        await learnt(reader, writer, known)
         writer.write(known[:at])
         await until(lambda: chunks[-1] == known[:at], "the first piece")
         writer.write(known[at:] + post("/b", b"2."))
@@ -112,9 +116,7 @@ async def test_known_heads_sent_at_once_are_answered_in_their_order() -> None:
     app = App()
     known = post("/a", b"1.")
     async with connected(app) as (_, reader, writer):
-        for _ in range(3):
-            writer.write(known)
-            await answer(reader)
+        await learnt(reader, writer, known)
         writer.write(known + known + post("/b", b"2."))
         assert [(await answer(reader))[2] for _ in range(3)] == [b"/a  1.", b"/a  1.", b"/b  2."]
 
